@@ -92,7 +92,7 @@ bench-predict: install ## predictions over REST against the model alone (2 minut
 bench-service: install ## latencies of the API under idle and slow connections, a silent MLflow and 500 listeners (two minutes)
 	$(BIN)/python -m tests.bench.service
 
-bench-bccd: install ## the BCCD recipes with three seeds: figures for docs/benchmarks.md (about 50 minutes on 2 cores)
+bench-bccd: install ## the BCCD recipes with three seeds: figures for docs/benchmarks.md (50 minutes on 2 cores, and three runs of bccd_pretrained)
 	$(BIN)/python -m tests.bench.bccd
 
 bench-augmentation: install ## recipe:bccd with each preset of data.augment and three seeds (about an hour on 2 quiet cores)

@@ -1,4 +1,4 @@
-"""`python -m pipelines.cli fit | check | plan | validate | test | predict`.
+"""`python -m pipelines.cli fit | check | plan | lr-find | validate | test | predict`.
 
 The command line is parsed, the document validated and the inputs looked up before torch is imported.
 """
@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -22,9 +23,11 @@ from pipelines.base.records import Split
 from pipelines.base.signals import release_stop_signals
 from pipelines.base.temporary_folder import require_temporary_folder
 from pipelines.command_line.arguments import Overrides, places_of
-from pipelines.command_line.parsers import COMMANDS, parser_of
+from pipelines.command_line.chosen_documents import complete
+from pipelines.command_line.parsers import COMMANDS, PREVIEWS, parser_of
 from pipelines.data.dataset.index import build_index
-from pipelines.preflight import preflight
+from pipelines.data.drafting.finetune import ChosenDocument
+from pipelines.preflight import Places, preflight
 from pipelines.run_folder.attempt_log import failure_recorded
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
@@ -58,7 +61,7 @@ def _run_as_rank(command: str, words: Sequence[str]) -> int:
 
 def _signals_handled(command: str) -> StopRequest:
     """Release the signals that the parent of this process held back, and handle them if the command can be resumed."""
-    if command in ("check", "plan"):
+    if command in PREVIEWS:
         release_stop_signals()
         return StopRequest()
     # The other ranks stop where rank 0 does.
@@ -73,21 +76,24 @@ def _run(command: str, words: Sequence[str], stop: StopRequest) -> None:
     if command == "fit":
         with failure_recorded():
             _fit(options, overrides, words, stop)
-    elif command in ("check", "plan"):
+    elif command in PREVIEWS:
         _preview(command, options, overrides)
     else:
         _use_run(command, options, overrides, stop)
 
 
 def _fit(options: argparse.Namespace, overrides: Overrides, words: Sequence[str], stop: StopRequest) -> None:
-    document = _assemble(options, overrides)
-    job = validate_document(document)
+    started = time.monotonic()
+    places, run_dir = places_of(options), Path(options.run_dir) if options.run_dir else None
+    found = _document(options, overrides, places, run_dir)
+    job = validate_document(found.document)
     if options.print_config:
-        print(write_yaml(resolved(job)), end="")
+        print(write_yaml(resolved(job), found.explanation), end="")
         return
-    run_dir = Path(options.run_dir) if options.run_dir else None
+    if found.explanation:
+        print(found.explanation, flush=True)
     resumes = run_dir is not None and RunDir.of(run_dir).last_checkpoint.exists()
-    inputs = preflight(job, places_of(options), is_new=not resumes)
+    inputs = preflight(job, places, is_new=not resumes)
     from pipelines.run.folder_setup import choose_run_dir, is_finished
 
     if ATTEMPT_DIR_VARIABLE in os.environ and run_dir and is_finished(RunDir.of(run_dir), job):
@@ -98,7 +104,7 @@ def _fit(options: argparse.Namespace, overrides: Overrides, words: Sequence[str]
         from pipelines.run.fit import fit
 
     try:
-        fit(job, document, inputs, chosen, _recorded(options), stop)
+        fit(job, found.document, inputs, chosen, _recorded(options), stop, started, found.explanation)
     except Stopped as error:
         raise Stopped(f"{error}; {_how_to_resume(chosen, words, run_dir)}") from error
 
@@ -113,10 +119,30 @@ def _how_to_resume(run_dir: RunDir, words: Sequence[str], requested: Path | None
     return f"{saved}\n{'resume' if has_checkpoint else 'start again'} with: {command}"
 
 
+def _document(
+    options: argparse.Namespace, overrides: Overrides, places: Places, run_dir: Path | None = None
+) -> ChosenDocument:
+    """Return the document, and how it was chosen, if a recipe has chosen it."""
+    is_stored = local_rank() > 0
+    if is_stored:
+        from pipelines.run.folder_setup import RUN_DIR_VARIABLE
+
+        run_dir = Path(os.environ[RUN_DIR_VARIABLE])
+
+    def has_gpu() -> bool:
+        import torch
+
+        return torch.cuda.is_available()
+
+    folder = None if run_dir is None else RunDir.of(run_dir)
+    return complete(_assemble(options, overrides), places, folder, has_gpu, is_stored=is_stored)
+
+
 def _assemble(options: argparse.Namespace, overrides: Overrides) -> Document:
     if not options.config and not overrides:
         raise ConfigError(FieldProblem("--config", "missing; name a YAML file, or a recipe such as recipe:demo"))
-    return assemble(options.config, overrides)
+    budget = [] if options.budget is None else [("trainer.budget", options.budget)]
+    return assemble(options.config, [*overrides, *budget])
 
 
 def _recorded(options: argparse.Namespace) -> dict[str, Any]:
@@ -127,16 +153,19 @@ def _recorded(options: argparse.Namespace) -> dict[str, Any]:
 def _preview(command: str, options: argparse.Namespace, overrides: Overrides) -> None:
     """Print what a job would train, and warnings about its document."""
     try:
-        job = validate_document(_assemble(options, overrides))
-        inputs = preflight(job, places_of(options))
+        places = places_of(options)
+        found = _document(options, overrides, places)
+        if found.explanation:
+            print(found.explanation, file=sys.stderr)
+        job = validate_document(found.document)
+        inputs = preflight(job, places)
         index, data_report = build_index(job, inputs.data)
         data_report.raise_errors()
         with no_garbage_collection():
-            from pipelines.run.dry_run import dry_run, render
-            from pipelines.run.plan import render_plan
+            from pipelines.run.previews import preview
 
         with redirect_stdout(sys.stderr):
-            report = dry_run(job, inputs, index, data_report)
+            shown = preview(command, options, job, found.document, inputs, index, data_report)
     except ConfigError as error:
         if options.json:
             print(json.dumps([{"field": problem.field, "message": problem.message} for problem in error.problems]))
@@ -145,16 +174,9 @@ def _preview(command: str, options: argparse.Namespace, overrides: Overrides) ->
         if options.json:
             print(json.dumps([{"field": "model.init_from", "message": str(error)}]))
         raise
-    for warning in report.warnings:
+    for warning in shown.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    if command == "check":
-        print(json.dumps(report.to_dict()) if options.json else render(report))
-    elif options.json:
-        print(json.dumps({"groups": [row.to_dict() for row in report.plan], "precision": report.precision}))
-    else:
-        print(render_plan(report.plan, job.model.schedule))
-        if report.precision:
-            print(f"precision: {report.precision}")
+    print(json.dumps(shown.content) if options.json else shown.text)
 
 
 def _use_run(command: str, options: argparse.Namespace, overrides: Overrides, stop: StopRequest) -> None:
@@ -188,6 +210,7 @@ def _run_saved(command: str, options: argparse.Namespace, overrides: Overrides, 
         "draw": options.draw,
         "weights": options.weights,
         "threshold": threshold,
+        "classes": options.classes,
         "options": recorded,
     }
     if images:

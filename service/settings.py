@@ -82,10 +82,10 @@ class Settings(BaseSettings):
     max_image_pixels: Count = Field(50_000_000, description="maximum number of pixels of an uploaded image")
     dry_run_timeout_s: Seconds = Field(120.0, description="seconds after which a dry run is stopped")
     decode_timeout_s: Seconds = Field(
-        10.0, description="seconds of processor time after which the decoding of an uploaded image is stopped"
+        10.0, description="seconds of processor time after which the decoding of a client's image is stopped"
     )
     decode_memory_bytes: Annotated[int, Field(ge=256 << 20)] = Field(
-        4 << 30, description="maximum memory of a process that decodes uploaded images"
+        4 << 30, description="maximum memory of a process that decodes images of clients"
     )
     decode_slow_images: Count = Field(
         8, description="maximum number of images that take more than a second to decode, besides the others"
@@ -101,9 +101,7 @@ class Settings(BaseSettings):
     )
     alias_check_s: Seconds = Field(2.0, description="seconds between two checks of a model's alias by the predictor")
     image_upload_timeout_s: Seconds = Field(30.0, description="seconds in which an image must be uploaded completely")
-    image_upload_memory_bytes: Count = Field(
-        512 << 20, description="maximum size of all images together that are being uploaded for predictions"
-    )
+    image_upload_memory_bytes: Count = Field(512 << 20, description="maximum size of all images of predict requests")
     predictor_url: str | None = Field(
         None,
         description="address of a predictor that runs by itself, http://HOST:PORT or unix:/PATH; by default the API "
@@ -121,6 +119,7 @@ class Settings(BaseSettings):
     )
 
     max_upload_bytes: Count = Field(10 << 30, description="maximum size of an uploaded archive of a data set")
+    max_upload_images: Count = Field(10_000, description="maximum number of single images uploaded with a job")
     upload_timeout_s: Seconds = Field(3600.0, description="seconds that the upload of an archive may take")
     uploads: Count = Field(16, description="maximum number of archives that are uploaded at once; others are rejected")
     storage_timeout_s: Seconds = Field(
@@ -148,7 +147,9 @@ class Settings(BaseSettings):
         10.0, description="seconds after which a request stops waiting for the database"
     )
     file_threads: Count = Field(
-        8, description="threads that read files, and as many each for streams, deletions and checks of submissions"
+        8,
+        description="threads that read files, and as many each for streams, deletions, checks of submissions, "
+        "uploads, archives, and checks of data sets",
     )
     file_timeout_s: Seconds = Field(30.0, description="seconds after which a request stops waiting for files")
     registry_threads: Count = Field(4, description="threads that wait for the model registry, MLflow")
@@ -280,6 +281,11 @@ class Settings(BaseSettings):
     @property
     def datasets_dir(self) -> Path:
         return self.root / "datasets"
+
+    @property
+    def downloads_dir(self) -> Path:
+        """Folder of copies of models that are being downloaded from other storage."""
+        return self.root / "downloads"
 
     def run_dir(self, job_id: str) -> Path:
         """Return the run folder of a job."""

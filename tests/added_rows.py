@@ -1,6 +1,7 @@
 """Checks of everything that docs/adding.md adds. `tests/test_adding.py` runs them in a copy of the project."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import TypeAdapter
 
 from heads.catalog import HEADS
 from pipelines.cli import main
+from pipelines.data.dataset.roots import DATA_ROOTS_VARIABLE
 from pipelines.data.loading.transforms import TrainTransform
 from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.layout import RunDir
@@ -19,6 +21,7 @@ from pipelines.spec.job import JobSpec
 from pipelines.spec.load import write_yaml
 from pipelines.spec.result import RunResult
 from service.executors.registry import check_executor, create_executor
+from service.jobs.kinds.registry import job_kind
 from service.settings import Settings
 from tests.pipelines.data_folder import DataFolder
 
@@ -82,6 +85,21 @@ def test_document_lists_the_operation() -> None:
     plain, inverted = (TrainTransform(64, operations)(image, {}, rng).image for operations in ([], [operation]))
     assert torch.equal(inverted, 255 - plain)
     assert schema_with("op", "invert")["p"]["maximum"] == 1
+
+
+def test_job_of_the_kind_writes_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir, kind = RunDir.of(tmp_path / "run"), job_kind("inventory")
+    (tmp_path / "photos").mkdir()
+    for name in ("a.jpg", "b.JPG", "c.png", "notes.txt"):
+        (tmp_path / "photos" / name).touch()
+    monkeypatch.setenv(DATA_ROOTS_VARIABLE, str(tmp_path))
+    settings = Settings(root=tmp_path / "service", data_roots=(tmp_path,))
+    checked = kind.check({"folder": "photos"}, settings, {"cpus": 1})
+    run_dir.path.mkdir()
+    run_dir.job_yaml.write_text(write_yaml(checked.config))
+    subprocess.run(kind.command(run_dir), check=True, timeout=60, cwd=Path(__file__).parents[1])
+    assert kind.has_result(run_dir)
+    assert json.loads(run_dir.result.read_text())["num_images"] == {".jpg": 2, ".png": 1}
 
 
 def test_executor_is_chosen_by_its_name(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ CONTRACTS = {
     "tests/pipelines/tasks/test_training_step.py": ("cosine", "density"),
     "tests/pipelines/formats/test_catalog.py": ("TextBoxesLayer",),
     "tests/service/executors/test_contract.py": ("background",),
+    "tests/service/jobs/test_kinds.py": ("inventory",),
     "tests/pipelines/data/loading/test_operations.py": ("InvertSpec",),
 }
 """Contract tests, and the rows of the page for which each of them must pass."""
@@ -73,10 +74,11 @@ def _with_class(text: str, before: str, lines: str) -> str:
 
 
 def _with_import(text: str, line: str) -> str:
-    """Insert an import before the first one of the same package that follows it in order."""
+    """Insert an import before the first one of the same package that follows it in order, or after the last one."""
     package = line.partition(".")[0]
-    following = [found for found in re.finditer(rf"^{package}\..*", text, flags=re.MULTILINE) if found.group() > line]
-    position = following[0].start()
+    known = list(re.finditer(rf"^{package}\..*\n", text, flags=re.MULTILINE))
+    following = [found.start() for found in known if found.group() > line]
+    position = following[0] if following else known[-1].end()
     return f"{text[:position]}{line}\n{text[position:]}"
 
 

@@ -2,8 +2,10 @@
 
 import re
 import shlex
+from configparser import ConfigParser
 from itertools import takewhile
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -57,11 +59,10 @@ def test_command_of_compose_names_a_service_and_a_command_of_ours(line: str) -> 
     assert scaled <= set(services())
 
 
-def test_metrics_on_the_page_exist() -> None:
-    code = "".join(path.read_text("utf-8") for path in (ROOT / "service/api").rglob("*.py"))
-    known = set(re.findall(r'"(pyramidion_[a-z_]+)"', code))
-    used = set(re.findall(r"\b(pyramidion_[a-z_]+)", TEXT))
-    assert {name for name in used if {name, name.removesuffix("_total")}.isdisjoint(known)} == set()
+def test_unit_of_systemd_lets_jobs_outlive_the_service() -> None:
+    unit = ConfigParser()
+    unit.read_string(dedent(TEXT.partition("```ini\n")[2].partition("```")[0]))
+    assert unit["Service"]["KillMode"] == "process"
 
 
 def test_every_kind_of_failure_has_an_entry_in_the_runbook() -> None:

@@ -17,7 +17,16 @@ from backbones.catalog.checks import require_surgery
 from backbones.catalog.lookup import resolve
 from pipelines.command_line.parsers import parser_of
 from pipelines.data.synth.dataset import write_synthetic
-from pipelines.spec.load import assemble, load_job, merge, read_yaml, recipe_names, validate_document
+from pipelines.spec.load import (
+    RECIPE,
+    assemble,
+    load_job,
+    merge,
+    read_document,
+    read_yaml,
+    recipe_names,
+    validate_document,
+)
 from service.cli import main
 from service.commands.registry import COMMANDS, DATA_COMMANDS, TRAINER_COMMANDS, WEIGHTS_COMMANDS
 from tests.pipelines.data.drafting.exports import write_label_studio
@@ -29,7 +38,7 @@ COMMAND_LINES = [line for line in TYPED if line.startswith("pyramidion ")]
 _SHORT = shlex.split(
     "--trainer.max_epochs 1 --data.image_size 64 --model.backbone.name resnet14_thin --model.backbone.weights none"
 )
-SMALL = {"fit": [*_SHORT, "--tracking", "null"], "submit": _SHORT}
+SMALL = {"fit": [*_SHORT, "--tracking", "null"], "submit": _SHORT, "plan": _SHORT}
 """Further words that make a command quick, by command."""
 
 
@@ -72,9 +81,12 @@ def test_the_command_line_is_valid(line: str, document: Path) -> None:
             load_job([str(document)], overrides)
 
 
+COMPLETE_RECIPES = [name for name in recipe_names() if RECIPE not in read_document(f"recipe:{name}")]
+
+
 def test_every_recipe_is_listed_and_valid() -> None:
     assert set(re.findall(r"`recipe:([a-z_]+)`", README)) == set(recipe_names())
-    assert [name for name in recipe_names() if load_job([f"recipe:{name}"]).name != name] == []
+    assert [name for name in COMPLETE_RECIPES if load_job([f"recipe:{name}"]).name != name] == []
 
 
 def test_every_file_and_link_exists() -> None:

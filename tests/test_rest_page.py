@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from service.api.app import create_app
+from service.settings import Settings
 from tests.rest_story import QUICK, picture, served, zipped_data
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "rest.md").read_text("utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL)
+ROW = re.compile(r"^\| `([A-Z]+ /[^`]*)` \| (.*?) \|", flags=re.MULTILINE)
 CHANGES = '{"trainer": {"max_epochs": 20}, "tracking": {"register_as": "shapes"}}'
 
 
@@ -19,6 +22,22 @@ def test_blocks_are_valid_shell_scripts() -> None:
     assert CHANGES in PAGE
     checked = subprocess.run(["bash", "-n"], input="\n".join(BLOCKS), text=True, capture_output=True, timeout=60)
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_page_lists_every_request_of_the_api_with_its_scope(tmp_path: Path) -> None:
+    paths = create_app(Settings(root=tmp_path, gpus=0)).openapi()["paths"]
+    expected = {
+        f"{method.upper()} {path}": _scope(operation.get("security"))
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+    }
+    assert dict(ROW.findall(PAGE)) == expected
+
+
+def _scope(security: list[dict[str, list[str]]] | None) -> str:
+    if security is None:
+        return "no key"
+    return ", ".join(f"`{scope}`" for scope in security[0]["ApiKey"]) or "any key"
 
 
 @pytest.mark.slow
@@ -38,5 +57,6 @@ def test_commands_of_the_page_train_predict_and_clean_up(tmp_path: Path) -> None
     assert done.returncode == 0, "\n".join([done.stdout[-3000:], done.stderr[-3000:], log[-3000:]])
     assert '"succeeded"' in done.stdout
     files = {path.name for path in client.iterdir()}
-    assert {"images.csv", "shapes.tar"} <= files
+    assert {"images.csv", "shapes.tar", "report.json", "thumbnail.jpg", "metrics.png", "drawn.png"} <= files
+    assert "shapes.tar: OK" in done.stdout
     assert any(name.endswith(".coco.json") for name in files)

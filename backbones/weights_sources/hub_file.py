@@ -1,12 +1,12 @@
-"""Weights in a repository of the Hugging Face Hub, and in its cache on this machine. Torch-free."""
+"""Weights in a repository of the Hugging Face Hub, and in its cache on this machine. Torch-free.
+
+The client of the Hub is imported when it is used: it takes as long as all other imports of a command.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlparse
-
-from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError
 
 from backbones.weights_sources.base import WeightsSource, copy_file, sha256_of
 from backbones.weights_sources.reachability import unreachable_reason
@@ -38,6 +38,8 @@ class HubFile(WeightsSource):
 
     @property
     def origin(self) -> str:
+        from huggingface_hub import constants
+
         return f"{constants.ENDPOINT}/{self.repository}"
 
     @property
@@ -55,23 +57,35 @@ class HubFile(WeightsSource):
     @property
     def url(self) -> str:
         """Address of the file, or of the first of the usual names."""
+        from huggingface_hub import hf_hub_url
+
         return hf_hub_url(self._id, self._files[0], revision=self._revision)
 
     def path(self) -> Path | None:
+        from huggingface_hub import try_to_load_from_cache
+
         found = (try_to_load_from_cache(self._id, file, revision=self._revision) for file in self._files)
         return next((Path(path) for path in found if isinstance(path, str)), None)
 
     def problem(self) -> str | None:
         if self.path():
             return None
+        from huggingface_hub import constants
+
         reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else unreachable_reason(self.url)
-        return reason and f"{self.origin} is not cached, and {urlparse(self.url).netloc} cannot be reached ({reason})"
+        if reason is None:
+            return None
+        host = urlparse(self.url).netloc
+        return f"{self.origin} is not cached, and {host} cannot be reached ({reason}); copy the file from elsewhere"
 
     def provide(self) -> Path:
         if path := self.path():
             return path
         if problem := self.problem():
             raise ValueError(problem)
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError
+
         try:
             return Path(hf_hub_download(self._id, self._files[0], revision=self._revision))
         except (OSError, HfHubHTTPError) as error:

@@ -1,4 +1,4 @@
-"""The command lines of `fit | check | plan | validate | test | predict`, before torch is imported."""
+"""The command lines of `fit | check | plan | lr-find | validate | test | predict`, before torch is imported."""
 
 import argparse
 
@@ -7,12 +7,16 @@ from pipelines.command_line.arguments import OVERRIDES_HELP, CommandParser, add_
 COMMANDS = {
     "fit": "Train, keep the checkpoint that is best on val, score it on test, register it.",
     "check": "Check a job: report its data, its network, and which stages train in which epochs.",
-    "plan": "Print each parameter group: its learning rate, its weight decay, and when it trains.",
+    "plan": "Print each parameter group: its rate, its weight decay, and when it trains; estimate time and memory.",
+    "lr-find": "Suggest a learning rate from the losses of a short training in which it grows; the job is not started.",
     "validate": "Score a checkpoint of a run on val.",
     "test": "Score a checkpoint of a run on test.",
     "predict": "Predict images with a checkpoint of a run.",
 }
 """The commands, with their descriptions."""
+
+PREVIEWS = ("check", "plan", "lr-find")
+"""The commands that read a document and start no run."""
 
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 """The commands that LightningCLI runs, as its subcommands."""
@@ -29,7 +33,7 @@ def parser_of(command: str) -> CommandParser:
     if command == "fit":
         parser.usage = "pyramidion fit --config FILE [--config FILE ...] [OPTION ...] [--FIELD VALUE ...]"
         parser.add_document_fields()
-    elif command in ("check", "plan"):
+    elif command in PREVIEWS:
         parser.epilog = f"{OVERRIDES_HELP}\n(`pyramidion fit --help` lists them)"
     elif command != "predict":
         parser.epilog = "Fields of the document's trainer section are options by dotted name: --trainer.devices 1"
@@ -44,16 +48,28 @@ def add_options(parser: argparse.ArgumentParser, command: str) -> None:
         command: one of `COMMANDS`.
     """
     places = add_data_options(parser)
-    if command in ("fit", "check", "plan"):
+    if command in ("fit", *PREVIEWS):
         add_config_option(parser)
+        parser.add_argument("--budget", metavar="DURATION", help="wall time of the run, such as 8m (trainer.budget)")
         places.add_argument(
             "--weights-root", action="append", default=[], metavar="DIR", help="contains weights; repeatable"
         )
     if command == "fit":
         parser.add_argument("--run-dir", metavar="DIR", help="folder of the run (default: runs/<name>-<time>)")
         parser.add_argument("--print-config", action="store_true", help="print the complete document and exit")
-    elif command in ("check", "plan"):
+    elif command in PREVIEWS:
         parser.add_argument("--json", action="store_true", help="print one JSON document, also for problems")
+        if command == "plan":
+            parser.add_argument(
+                "--no-measure",
+                action="store_true",
+                help="do not run the steps from which time and memory are estimated",
+            )
+        elif command == "lr-find":
+            parser.add_argument("--steps", type=int, default=100, metavar="N", help="optimizer steps (default: 100)")
+            parser.add_argument(
+                "--out", default="lr_find.png", metavar="FILE", help="picture of the losses (default: lr_find.png)"
+            )
     else:
         _add_options_of_a_saved_run(parser, command)
 
@@ -75,6 +91,13 @@ def _add_options_of_a_saved_run(parser: argparse.ArgumentParser, command: str) -
             "--threshold",
             metavar="best|NUMBER",
             help="predict only what has a score above it; best: the threshold of each class with the highest F1 on val",
+        )
+        parser.add_argument(
+            "--class",
+            dest="classes",
+            action="append",
+            metavar="NAME",
+            help="predict only this class; repeatable",
         )
         parser.add_argument(
             "--draw",

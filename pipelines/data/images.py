@@ -129,6 +129,12 @@ def read_pixels(
         return (pixels if exif == "ignore" else upright_pixels(pixels, orientation_of(opened))), []
 
 
+def file_bytes(path: Path) -> bytes:
+    """Return the content of a file; raises DataError as `read_image` if it cannot be opened."""
+    with _explained_errors(printable(str(path))):
+        return path.read_bytes()
+
+
 def examine_image(path: Path, exif: Exif) -> ImageFacts:
     """Decode the file once, without keeping its pixels, and return its facts.
 

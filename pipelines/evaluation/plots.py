@@ -76,6 +76,11 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def write_picture(figure: Figure, path: Path) -> None:
+    """Write one chart as a PNG file; raises OSError."""
+    write_atomic(path, _png(figure))
+
+
 def _course(curves: Curves, ends: Mapping[int, int]) -> dict[str, Figure]:
     losses = _below(LOSSES, curves)
     rates = {name: points for name, points in curves.items() if name.split("/")[0] == "lr"}

@@ -141,13 +141,19 @@ class Predictor:
                     prepared.append(self.prepare(image, name=f"image {number}"))
                 except DataError as error:
                     prepared.append(error)
-            answers = iter(self.answer([sample for sample in prepared if isinstance(sample, Sample)]))
-            for sample in prepared:
-                if isinstance(sample, DataError):
-                    yield sample
-                else:
-                    answer = next(answers)
-                    yield answer if thresholds is None else self.select(answer, thresholds)
+            yield from self.answer_each(prepared, thresholds)
+
+    def answer_each(
+        self, prepared: Sequence[Sample | DataError], thresholds: Thresholds | None = None
+    ) -> Iterator[Answer | DataError]:
+        """Yield the answer for each prepared image, in order, or the error of one that cannot be read."""
+        answers = iter(self.answer([sample for sample in prepared if isinstance(sample, Sample)]))
+        for sample in prepared:
+            if isinstance(sample, DataError):
+                yield sample
+            else:
+                answer = next(answers)
+                yield answer if thresholds is None else self.select(answer, thresholds)
 
     def prepare(self, image: ImageLike, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Sample:
         """Return an image decoded and resized, ready for `answer`. Several threads may call this at once.

@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the optimizer step."""
+"""The learning rate as a function of the optimizer step and the length of the run."""
 
 import math
 
@@ -8,7 +8,33 @@ from torch.optim.lr_scheduler import LambdaLR
 from pipelines.spec.learning import ScheduleSpec
 
 
-def rate_factor(step: int, *, total_steps: int, spec: ScheduleSpec) -> float:
+class Decay:
+    """The share of the decay that is done at each step, which grows linearly up to 1 at the last step of the run.
+
+    The last step may change during the run. The share stays as it is then, and what remains of the decay is spread over
+    the remaining steps, so that the rates have no jump and the run still ends with the final rate.
+
+    Attributes:
+        state: the step and the share at which the present line starts, and the step at which it reaches 1.
+    """
+
+    def __init__(self, first_step: int, last_step: int) -> None:
+        self.state: tuple[int, float, int] = (first_step, 0.0, last_step)
+
+    def share(self, step: int) -> float:
+        """Return the share at a step, at most 1; negative before the first step."""
+        first, done, last = self.state
+        return done + (1 - done) * min(1.0, (step - first) / max(1, last - first))
+
+    def end_at(self, last_step: int, now: int) -> None:
+        """Let the decay end at another step; `now` is the next step."""
+        first, done, _ = self.state
+        if now > first:
+            first, done = now, self.share(now)
+        self.state = (first, done, last_step)
+
+
+def rate_factor(step: int, decay: Decay, spec: ScheduleSpec) -> float:
     """Return the factor of the base rate at `step`, counted from 0.
 
     After a linear warm-up from 1 / warmup_steps the factor is 1, or follows a half cosine down to `final_ratio` at the
@@ -18,11 +44,14 @@ def rate_factor(step: int, *, total_steps: int, spec: ScheduleSpec) -> float:
         return (step + 1) / spec.warmup_steps
     if spec.decay == "constant":
         return 1.0
-    span = max(1, total_steps - 1 - spec.warmup_steps)
-    progress = min(1.0, (step - spec.warmup_steps) / span)
-    return spec.final_ratio + (1 - spec.final_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+    return spec.final_ratio + (1 - spec.final_ratio) * 0.5 * (1 + math.cos(math.pi * decay.share(step)))
 
 
-def create_schedule(optimizer: Optimizer, spec: ScheduleSpec, total_steps: int) -> LambdaLR:
-    """Return a scheduler; call its `step` after every optimizer step."""
-    return LambdaLR(optimizer, lambda step: rate_factor(step, total_steps=total_steps, spec=spec))
+def decay_of(spec: ScheduleSpec, total_steps: int) -> Decay:
+    """Return the decay of a run of `total_steps`, after its warm-up."""
+    return Decay(spec.warmup_steps, total_steps - 1)
+
+
+def create_schedule(optimizer: Optimizer, spec: ScheduleSpec, decay: Decay) -> LambdaLR:
+    """Return a scheduler; call its `step` after every optimizer step. It follows changes of `decay`."""
+    return LambdaLR(optimizer, lambda step: rate_factor(step, decay, spec))

@@ -14,11 +14,13 @@ from pipelines.run.run_precision import precision_of_run
 from pipelines.run.workflow import Parts
 from pipelines.run_folder.events import EventLog, StageData, WarningData
 from pipelines.run_folder.layout import RunDir, runs_root
+from pipelines.run_folder.schemas import RunMeasurement
 from pipelines.spec.data import DataSpec
 from pipelines.spec.job import JobSpec
 from pipelines.spec.training import TrainerSpec
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.averaging import EMA
+from pipelines.training.budget import Budget, Clock, UsedTime, stopwatch
 from pipelines.training.checkpoints import Checkpoints, EvaluationStop
 from pipelines.training.compilation import compile_layers
 from pipelines.training.early_stopping import EarlyStopping
@@ -38,6 +40,7 @@ class Attempt:
     Attributes:
         split: the split that the run is scored on at its end: test if the data has one, else val.
         precision: the precision of the run.
+        used: the time that this attempt and earlier ones have used.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Attempt:
         report: DataReport,
         run_dir: RunDir,
         stop: StopRequest,
+        clock: Clock | None = None,
     ) -> None:
         self.job = job
         self.inputs = inputs
@@ -56,6 +60,7 @@ class Attempt:
         self.run_dir = run_dir
         self.stop = stop
         self.precision = precision_of_run(job.trainer, run_dir)
+        self.used = UsedTime(run_dir, clock or stopwatch())
         self.split: Split = "test" if index.records.get("test") else "val"
         self.events = EventLog(run_dir.events if is_rank_zero() else None)
         self.scoring = Scoring(job.model, index, self.split)
@@ -118,7 +123,7 @@ class Attempt:
 
     def _trainer(self, module: MultiTaskModule) -> Trainer:
         spec = self.trainer_spec
-        ema = EMA(self.job.model.ema.decay) if self.job.model.ema else None
+        ema = EMA(self.job.model.ema) if self.job.model.ema else None
 
         def weights() -> dict[str, Tensor]:
             state = ema.weights if ema else module.state_dict()
@@ -135,5 +140,9 @@ class Attempt:
         ]
         if spec.early_stopping is not None:
             callbacks.append(EarlyStopping(spec.early_stopping, self.scoring, self.events))
+        if spec.budget is not None:
+            costs = RunMeasurement.read(self.run_dir.measured).costs
+            assert costs is not None
+            callbacks.append(Budget(spec, self.job.model, costs, self.used, self.events))
         callbacks += [self.progress, self.memory, checkpoints]
         return create_trainer(spec, callbacks)

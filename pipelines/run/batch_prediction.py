@@ -3,10 +3,13 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 from pipelines.base.errors import DataError, FieldProblem
 from pipelines.base.printable import printable
+from pipelines.data.loading.sample import Sample
+from pipelines.inference.file_decoding import DecodeFiles, decode_here
 from pipelines.inference.predictor import WINDOW_BATCHES, Answer, Predictor, Thresholds
 from pipelines.preflight import REGISTRY
 from pipelines.run.answer_files import write_results
@@ -26,10 +29,16 @@ Numbered = tuple[int, BatchImage]
 """An image with its number, counted from 1."""
 
 
-def predict_batch(spec: BatchPredictionSpec, folder: Path, run_dir: RunDir) -> None:
+def predict_batch(spec: BatchPredictionSpec, folder: Path, run_dir: RunDir, decode: DecodeFiles = decode_here) -> None:
     """Predict the images of a folder that have no answer yet, and write the files and result.json.
 
     The process may be ended at any moment: the next one continues after the images that have been answered.
+
+    Args:
+        spec: the document.
+        folder: of the images.
+        run_dir: of the job.
+        decode: decodes the files of the images.
 
     Raises:
         ConfigError: the model cannot be used, or it lacks a class or the best thresholds.
@@ -42,7 +51,7 @@ def predict_batch(spec: BatchPredictionSpec, folder: Path, run_dir: RunDir) -> N
         journal = AnswerJournal(run_dir)
         predictor = Predictor.from_exported(_model_folder(spec, run_dir), batch_size=spec.batch_size)
         rows = predictor.row_thresholds(spec.threshold, spec.classes)
-        _BatchRun(spec, folder, predictor, rows, journal, events).predict(images)
+        _BatchRun(spec, folder, predictor, rows, journal, events, decode).predict(images)
         events.write(StageData(stage="writing"))
         write_results(spec, predictor, journal, run_dir)
 
@@ -65,9 +74,10 @@ class _BatchRun:
         rows: Thresholds | None,
         journal: AnswerJournal,
         events: EventLog,
+        decode: DecodeFiles,
     ) -> None:
         self._spec, self._folder, self._predictor, self._rows = spec, folder, predictor, rows
-        self._journal, self._events = journal, events
+        self._journal, self._events, self._decode = journal, events, decode
         self._num_warnings = 0
 
     def predict(self, images: Sequence[BatchImage]) -> None:
@@ -80,8 +90,10 @@ class _BatchRun:
         numbered = list(enumerate(images, start=1))
         size = WINDOW_BATCHES * self._spec.batch_size
         # Groups are the same in each attempt: images that share a batch differ by rounding from images alone.
-        for start in range(first - first % size if first < total else total, total, size):
-            answers = list(self._answers(numbered[start : start + size]))
+        begin = first - first % size if first < total else total
+        samples = self._samples(images[begin:])
+        for start in range(begin, total, size):
+            answers = list(self._answers(numbered[start : start + size], samples))
             self._journal.append([answer for answer in answers if answer.image_id > self._journal.num_answered])
             now, done = time.monotonic(), self._journal.num_answered
             if now - reported >= PROGRESS_EVERY_S or done == total:
@@ -92,12 +104,22 @@ class _BatchRun:
                 print(f"{done} of {total} images, {per_s:.1f} images/s", flush=True)
                 reported = now
 
-    def _answers(self, group: Sequence[Numbered]) -> Iterator[ImageAnswer]:
-        """Yield the answer for each image of a group, in order."""
-        files = [self._folder / image.file for _, image in group if image.problem is None]
-        answers = self._predictor.predict_each(files, self._rows)
-        for image_id, image in group:
-            answer = next(answers) if image.problem is None else DataError(FieldProblem(image.file, image.problem))
+    def _samples(self, images: Sequence[BatchImage]) -> Iterator[Sample | DataError]:
+        """Yield each image, ready for the network; it may be decoded while the network runs on earlier ones."""
+        files = [self._folder / image.file for image in images if image.problem is None]
+        decoded_files = iter(self._decode(files, self._predictor.reader))
+        for image in images:
+            if image.problem is not None:
+                yield DataError(FieldProblem(image.file, image.problem))
+                continue
+            decoded = next(decoded_files)
+            yield decoded if isinstance(decoded, DataError) else self._predictor.resize(*decoded)
+
+    def _answers(self, group: Sequence[Numbered], samples: Iterator[Sample | DataError]) -> Iterator[ImageAnswer]:
+        """Yield the answer for each image of a group, in order; the group's samples are the next ones."""
+        prepared = list(islice(samples, len(group)))
+        answers = self._predictor.answer_each(prepared, self._rows)
+        for (image_id, image), answer in zip(group, answers, strict=True):
             yield (
                 self._failed(image_id, image, answer)
                 if isinstance(answer, DataError)

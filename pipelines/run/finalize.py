@@ -106,12 +106,18 @@ def write_run_result(attempt: Attempt, module: MultiTaskModule, best: dict[str, 
             "precision": attempt.precision.name,
             **float32_facts(module),
         },
-        timing={"train_s": round(attempt.progress.train_s, 3), "test_s": round(scored.seconds, 3)},
+        timing={"train_s": round(attempt.progress.train_s, 3), "test_s": round(scored.seconds, 3), **_budget(attempt)},
         versions=package_versions(),
     )
     print_results(scores.split, scores.tasks)
     write_plots(attempt.run_dir.plots, attempt.run_dir.events, scores.tasks)
     write_result(attempt.run_dir.result, result)
+
+
+def _budget(attempt: Attempt) -> dict[str, float]:
+    """Return the budget and the time used of it up to the end of scoring, if the run has a budget."""
+    budget_s = attempt.job.trainer.budget_s
+    return {} if budget_s is None else {"budget_s": budget_s, "used_s": round(attempt.used.seconds(), 3)}
 
 
 def float32_facts(module: MultiTaskModule) -> dict[str, int]:

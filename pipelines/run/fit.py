@@ -19,6 +19,7 @@ from pipelines.data.dataset.index import build_index
 from pipelines.inference.export import export_model
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
+from pipelines.run.completion import Completion
 from pipelines.run.finalize import (
     load_best,
     register,
@@ -29,6 +30,7 @@ from pipelines.run.finalize import (
 from pipelines.run.folder_setup import locked, require_same_data, write_documents
 from pipelines.run.init_source import pin_version, provided_source
 from pipelines.run.lightning_cli import JobCLI
+from pipelines.run.open_fields import is_open, with_stored_values
 from pipelines.run.plan import make_plan, render_plan
 from pipelines.run.run_precision import describe_precision, new_precision
 from pipelines.run.sample_pictures import write_sample_pictures
@@ -36,12 +38,15 @@ from pipelines.run.tracked_run import log_result, tracked
 from pipelines.run.workflow import Parts
 from pipelines.run_folder.attempt_log import attempt_log
 from pipelines.run_folder.events import EventLog, StageData
+from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir
 from pipelines.spec.data_warnings import data_warnings
 from pipelines.spec.document_warnings import document_warnings
 from pipelines.spec.job import JobSpec
+from pipelines.spec.load import resolved, write_yaml
 from pipelines.tasks.thresholds import best_thresholds
 from pipelines.training.aggregation import require_aggregation_fits
+from pipelines.training.budget import Clock, stopwatch
 from pipelines.training.compilation import require_compilation_fits
 from pipelines.training.launcher import supervised_ranks
 from pipelines.training.module import MultiTaskModule
@@ -58,6 +63,8 @@ def fit(
     run_dir: RunDir,
     options: Mapping[str, Any] | None = None,
     stop: StopRequest | None = None,
+    started: float | None = None,
+    comment: str = "",
 ) -> None:
     """Train, score the best checkpoint once, write the result, register the model.
 
@@ -70,6 +77,8 @@ def fit(
         run_dir: a new folder, or that of an earlier attempt at the same job.
         options: values of the command's options, for LightningCLI's configuration.
         stop: requests to stop, if the caller handles signals already.
+        started: the time of `time.monotonic` from which `trainer.budget` counts; None: now.
+        comment: text about the document, for the file in the run folder.
 
     Raises:
         ConfigError, DataError: before anything is started.
@@ -78,7 +87,7 @@ def fit(
         OutOfMemory: a batch does not fit the device's memory.
         Stopped: on request; a checkpoint is written.
     """
-    JobCLI(FitWorkflow(document, inputs, run_dir, stop), job, options)
+    JobCLI(FitWorkflow(document, inputs, run_dir, stop, stopwatch(started), comment), job, options)
 
 
 class FitWorkflow:
@@ -87,12 +96,20 @@ class FitWorkflow:
     command = "fit"
 
     def __init__(
-        self, document: dict[str, Any], inputs: Inputs, run_dir: RunDir, stop: StopRequest | None = None
+        self,
+        document: dict[str, Any],
+        inputs: Inputs,
+        run_dir: RunDir,
+        stop: StopRequest | None = None,
+        clock: Clock | None = None,
+        comment: str = "",
     ) -> None:
         self.document = document
         self.inputs = inputs
         self.run_dir = run_dir
         self.stop = stop or StopRequest()
+        self.clock = clock or stopwatch()
+        self.comment = comment
         self._attempt: Attempt | None = None
 
     @property
@@ -110,12 +127,13 @@ class FitWorkflow:
         with locked(self.run_dir) if is_rank_zero() else nullcontext(), attempt_log(self.run_dir):
             if is_rank_zero():
                 self.inputs = pin_version(self.inputs)
-                write_documents(self.run_dir, self.document, job, self.inputs, new_precision(job.trainer))
+                write_documents(self.run_dir, self.document, job, self.inputs, new_precision(job.trainer), self.comment)
                 with closing(EventLog(self.run_dir.events)) as events:
                     events.write(StageData(stage="validating_data"))
             index, report = self._check_data(job)
+            job = self._completed(job, index)
             self.stop.wait_for_checks()
-            self._attempt = Attempt(job, self.inputs, index, report, self.run_dir, self.stop)
+            self._attempt = Attempt(job, self.inputs, index, report, self.run_dir, self.stop, self.clock)
             if busy and accelerator_of(job.trainer) == "cpu":
                 self._attempt.warn(busy)
             with (
@@ -134,6 +152,23 @@ class FitWorkflow:
             print_rank_zero(render_report(report))
         report.raise_errors()
         return index, report
+
+    def _completed(self, job: JobSpec, index: DatasetIndex) -> JobSpec:
+        """Return the document with the values that it leaves to a measurement, which a new run makes on rank 0."""
+        if not is_open(job):
+            return job
+        if is_rank_zero() and not (self.run_dir.last_checkpoint.exists() and self.run_dir.measured.exists()):
+            with closing(EventLog(self.run_dir.events)) as events:
+                events.write(StageData(stage="measuring"))
+                completion = Completion(job, self.document, index, new_precision(job.trainer), self.clock)
+                completion.measure(self.clock).write(self.run_dir.measured)
+                for message in completion.messages:
+                    print_rank_zero(message)
+                    events.write(StageData(stage="measuring", message=message))
+        completed = with_stored_values(job, self.run_dir)
+        if is_rank_zero():
+            write_atomic(self.run_dir.config_yaml, write_yaml(resolved(completed)))
+        return completed
 
     def build(self) -> Parts:
         """Return module, data and trainer of the attempt."""
@@ -184,8 +219,9 @@ def train_and_score(attempt: Attempt, parts: Parts) -> None:
         attempt.tracker.imported.wait(30)
     with attempt.memory.explaining():
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
-    spec = attempt.job.trainer
-    if spec.max_epochs % spec.check_val_every_n_epoch and not trainer.should_stop:
+    # A budget changes the number of epochs.
+    num_epochs = trainer.max_epochs or 0
+    if num_epochs % attempt.job.trainer.check_val_every_n_epoch and not trainer.should_stop:
         trainer.validate(module, dataloaders=data.evaluation_loaders("val"), verbose=False)
     trainer.strategy.barrier()
     best = load_best(module, attempt.run_dir)

@@ -13,6 +13,7 @@ from pipelines.base.ranks import local_rank
 from pipelines.base.records import SPLITS
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.preflight import Inputs
+from pipelines.run.open_fields import with_stored_values
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.schemas import DataReportFile, RunInputs, RunPrecision
@@ -80,9 +81,10 @@ def _differing_fields(run_dir: RunDir, job: JobSpec) -> list[str]:
     """Return the dotted names of the fields in which a run's document differs from `job`.
 
     The run's document is validated first: an earlier version may have written it, with old names of fields, and
-    without fields that are new.
+    without fields that are new. It contains the values that the run has measured.
     """
-    return sorted(_differences(resolved(load_job([str(run_dir.config_yaml)])), resolved(job)))
+    completed = with_stored_values(job, run_dir)
+    return sorted(_differences(resolved(load_job([str(run_dir.config_yaml)])), resolved(completed)))
 
 
 def _differences(earlier: Any, current: Any, path: str = "") -> Iterator[str]:
@@ -94,17 +96,22 @@ def _differences(earlier: Any, current: Any, path: str = "") -> Iterator[str]:
 
 
 def write_documents(
-    run_dir: RunDir, document: dict[str, Any], job: JobSpec, inputs: Inputs, precision: RunPrecision | None = None
+    run_dir: RunDir,
+    document: dict[str, Any],
+    job: JobSpec,
+    inputs: Inputs,
+    precision: RunPrecision | None = None,
+    comment: str = "",
 ) -> None:
     """Write the documents of an attempt.
 
-    - job.yaml: the document as the user wrote it; after the first checkpoint it is kept.
+    - job.yaml: the document as the user wrote it, below the comment; after the first checkpoint it is kept.
     - config.yaml: the complete document.
     - inputs.json: where the data is, what the run started from, and its precision; these are kept when a run resumes.
     """
     if not (run_dir.job_yaml.exists() and run_dir.has_checkpoint):
-        write_atomic(run_dir.job_yaml, write_yaml(document))
-    write_atomic(run_dir.config_yaml, write_yaml(resolved(job)))
+        write_atomic(run_dir.job_yaml, write_yaml(document, comment))
+    write_atomic(run_dir.config_yaml, write_yaml(resolved(with_stored_values(job, run_dir))))
     start = RunInputs(data=str(inputs.data), weights=inputs.weights, init_from=inputs.init_from, precision=precision)
     if run_dir.last_checkpoint.exists() and run_dir.inputs_json.exists():
         earlier = RunInputs.read(run_dir.inputs_json)

@@ -18,10 +18,10 @@ from pipelines.run.registered_weights import RegisteredWeights, find_version
 from pipelines.run_folder.layout import RunDir
 
 
-def init_source(init_from: str, run_dir: RunDir) -> WeightsSource:
-    """Return the source that `Inputs.init_from` stands for; a registered model is copied to `run_dir`."""
+def init_source(init_from: str, run_dir: RunDir | None) -> WeightsSource:
+    """Return the source that `Inputs.init_from` stands for; a registered model is copied to `run_dir`, if given."""
     if init_from.startswith(REGISTRY):
-        return RegisteredWeights(init_from, run_dir.init_from)
+        return RegisteredWeights(init_from, run_dir.init_from if run_dir else None)
     if init_from.startswith(PUBLISHED):
         return DETECTORS[init_from.removeprefix(PUBLISHED)]
     return LocalFile(Path(init_from))
@@ -31,24 +31,17 @@ def pin_version(inputs: Inputs) -> Inputs:
     """Return the inputs with the alias of a registered model replaced by the version that it points to now.
 
     Raises:
-        ConfigError: the registry has no such model, alias or version, or a published detector is not available.
+        ConfigError: the registry has no such model, alias or version, or a file is neither here nor available.
         RegistryError: MLflow does not respond.
     """
     if inputs.init_from is None:
         return inputs
     if inputs.init_from.startswith(REGISTRY):
         return replace(inputs, init_from=find_version(inputs.init_from).uri)
-    require_published(inputs.init_from)
-    return inputs
-
-
-def require_published(init_from: str) -> None:
-    """Raise ConfigError if `init_from` names a published detector that is neither cached nor available."""
-    if not init_from.startswith(PUBLISHED):
-        return
-    name = init_from.removeprefix(PUBLISHED)
-    if problem := DETECTORS[name].problem():
+    if problem := init_source(inputs.init_from, run_dir=None).problem():
+        name = inputs.init_from.removeprefix(PUBLISHED)
         raise ConfigError(FieldProblem(FIELD, f"the weights of {name} are not on this machine: {problem}"))
+    return inputs
 
 
 @contextmanager

@@ -1,18 +1,16 @@
 """The network of a job: built, and initialized from weights or from another model."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from backbones.weights_sources.rows import DETECTORS
 from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import DatasetIndex
 from pipelines.inference.init_from import initialize_from, read_source
 from pipelines.model import MultiTaskModel, build_model
-from pipelines.preflight import PUBLISHED, REGISTRY, Inputs, require_default_weights
-from pipelines.run.init_source import init_source, pin_version, require_published
+from pipelines.preflight import Inputs, require_default_weights
+from pipelines.run.init_source import init_source, pin_version
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import ModelSpec
@@ -82,17 +80,12 @@ def describe_network(job: JobSpec, index: DatasetIndex, inputs: Inputs) -> tuple
     if inputs.init_from is None:
         return create_network(job, index, file), ""
     network = create_network(job, index)
-    if inputs.init_from.startswith(REGISTRY):
-        return network, f"init_from {pin_version(inputs).init_from}"
-    if inputs.init_from.startswith(PUBLISHED):
-        require_published(inputs.init_from)
-        detector = DETECTORS[inputs.init_from.removeprefix(PUBLISHED)]
-        path = detector.path()
-        if path is None:
-            return network, f"init_from {inputs.init_from}: {detector.origin} is downloaded when the run starts"
-    else:
-        path = Path(inputs.init_from)
-    report = initialize_from(network, read_source(path), job.model, index.categories, inputs.init_from)
+    init_from = pin_version(inputs).init_from
+    assert init_from is not None
+    source = init_source(init_from, run_dir=None)
+    if (path := source.path()) is None:
+        return network, f"init_from {init_from}: {source.origin} is downloaded when the run starts"
+    report = initialize_from(network, read_source(path), job.model, index.categories, init_from)
     if not report.is_whole("backbone"):
         require_default_weights(job.model.backbone)
         create_network(job, index, file)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,20 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.schemas import PredictedImage
 from pipelines.spec.job import JobSpec
 from pipelines.spec.training import TrainerSpec
-from pipelines.tasks.thresholds import BEST, Threshold, requested_thresholds
+from pipelines.tasks.thresholds import BEST, Threshold, row_thresholds
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.trainer import create_trainer
 
 Found = tuple[list[Path], list[FieldProblem]]
 """The image files to predict, and the names that are none."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is kept of predictions: what has a score above a threshold, and only some classes; None keeps all."""
+
+    threshold: Threshold | None = None
+    classes: Sequence[str] | None = None
 
 
 def predict_images(
@@ -38,6 +47,7 @@ def predict_images(
     draw: str | None = None,
     weights: Weights = "best",
     threshold: Threshold | None = None,
+    classes: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Predict image files (and all images of folders) with a run's weights.
@@ -53,14 +63,16 @@ def predict_images(
         draw: folder for a picture of each image; "" is `pictures/` beside predictions.json, None is without pictures.
         weights: the weights to use.
         threshold: predict only what has a score above it, see `pipelines.tasks.thresholds`.
+        classes: predict only these; None: all.
         options: values of the command's options, for LightningCLI's configuration.
 
     Raises:
-        ConfigError: the run does not have these weights, or no best thresholds of them.
+        ConfigError: the run does not have these weights, or no best thresholds of them, or it lacks a class.
         DataError: at the end, with one problem for each image that has no prediction.
     """
     run_dir, job = load_document(path)
-    workflow = PredictWorkflow(run_dir, lambda: find_images(images), draw=draw, weights=weights, threshold=threshold)
+    selection = Selection(threshold, classes)
+    workflow = PredictWorkflow(run_dir, lambda: find_images(images), draw=draw, weights=weights, selection=selection)
     JobCLI(workflow, job, {"run_dir": str(path), **(options or {})})
 
 
@@ -72,6 +84,7 @@ def predict_split(
     draw: str | None = None,
     weights: Weights = "best",
     threshold: Threshold | None = None,
+    classes: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Predict all images of a split of the run's data, see `predict_images`."""
@@ -81,18 +94,20 @@ def predict_split(
         _, index, _ = load_data(run_dir, job, split, places)
         return [record.path for record in index.records[split]], []
 
-    workflow = PredictWorkflow(run_dir, find_files, draw=draw, weights=weights, threshold=threshold)
+    selection = Selection(threshold, classes)
+    workflow = PredictWorkflow(run_dir, find_files, draw=draw, weights=weights, selection=selection)
     JobCLI(workflow, job, {"run_dir": str(path), **(options or {})})
 
 
-def thresholds_of_run(saved: SavedRun, threshold: Threshold) -> Thresholds:
+def thresholds_of_run(saved: SavedRun, selection: Selection) -> Thresholds | None:
     """Return the threshold of each class by task; raises ConfigError where the weights have no best thresholds."""
-    if threshold == BEST and saved.weights != "best":
+    if selection.threshold == BEST and saved.weights != "best":
         message = (
             f"got best with --weights {saved.weights}; only the best weights have them: write a number, such as 0.4"
         )
         raise ConfigError(FieldProblem("--threshold", message))
-    return requested_thresholds(threshold, saved.job.model.tasks, saved.categories, saved.best_thresholds)
+    tasks, best = saved.job.model.tasks, saved.best_thresholds
+    return row_thresholds(selection.threshold, selection.classes, tasks, saved.categories, best)
 
 
 class PredictWorkflow:
@@ -107,7 +122,7 @@ class PredictWorkflow:
         *,
         draw: str | None,
         weights: Weights,
-        threshold: Threshold | None,
+        selection: Selection,
     ) -> None:
         self.run_dir = run_dir
         self.find_files = find_files
@@ -115,7 +130,7 @@ class PredictWorkflow:
         self.problems: list[FieldProblem] = []
         self.draw = draw
         self.weights = weights
-        self.threshold = threshold
+        self.selection = selection
         self.thresholds: Thresholds | None = None
         self._saved: SavedRun | None = None
 
@@ -130,8 +145,7 @@ class PredictWorkflow:
         """Load the weights, and find the images."""
         pictures_folder(self.draw, Path())
         self._saved = saved = load_run(self.run_dir, job, self.weights)
-        if self.threshold is not None:
-            self.thresholds = thresholds_of_run(saved, self.threshold)
+        self.thresholds = thresholds_of_run(saved, self.selection)
         self.files, self.problems = self.find_files()
         if not self.files:
             raise_problems(self.problems)
@@ -173,7 +187,7 @@ class PredictWorkflow:
         folder.mkdir(parents=True, exist_ok=True)
         for number, (file, answer) in enumerate(answers.items()):
             target = folder / picture_name(f"{number:04d}", str(file))
-            min_score = MIN_SHOWN_SCORE if self.thresholds is None else 0.0
+            min_score = MIN_SHOWN_SCORE if self.selection.threshold is None else 0.0
             picture = draw_answer(
                 predictor.decode(file), answer, self.saved.job.model, self.saved.categories, min_score=min_score
             )

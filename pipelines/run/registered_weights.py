@@ -26,30 +26,30 @@ class RegisteredWeights(WeightsSource):
 
     Attributes:
         uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
-        folder: the copy.
+        folder: the copy; None: the model is only looked up.
     """
 
     kind: ClassVar[str] = "MLflow model"
 
     uri: str
-    folder: Path
+    folder: Path | None
     license: str | None = None
     sha256: str | None = None
 
     @property
-    def cache(self) -> Path:
-        return self.folder.parent
+    def cache(self) -> Path | None:
+        return self.folder and self.folder.parent
 
     @property
     def file_name(self) -> str:
-        return self.folder.name
+        return self.folder.name if self.folder else self.uri.removeprefix(REGISTRY).replace("/", "-")
 
     @property
     def origin(self) -> str:
         return self.uri
 
     def path(self) -> Path | None:
-        return self.folder if self.folder.is_dir() else None
+        return self.folder if self.folder and self.folder.is_dir() else None
 
     def problem(self) -> str | None:
         find_version(self.uri)

@@ -71,6 +71,16 @@ class RunDir:
         return self.path / "inputs.json"
 
     @property
+    def measured(self) -> Path:
+        """See `RunMeasurement`; exists if the document leaves values to a measurement."""
+        return self.path / "measured.json"
+
+    @property
+    def budget(self) -> Path:
+        """See `BudgetUse`."""
+        return self.path / "budget.json"
+
+    @property
     def data_report(self) -> Path:
         """See `DataReportFile`."""
         return self.output / "data_report.json"

@@ -77,6 +77,38 @@ class RunInputs(FileSchema):
     precision: RunPrecision | None = None
 
 
+class Costs(FileSchema):
+    """Measured seconds of the parts of a run.
+
+    Attributes:
+        step_s: seconds per training batch, by the names of the frozen parts in alphabetical order, separated by spaces.
+        validation_s: of one validation.
+        final_s: from the end of training to the end of the run.
+    """
+
+    step_s: dict[str, float]
+    validation_s: float
+    final_s: float
+
+
+class RunMeasurement(FileSchema):
+    """measured.json: what a run measured when it started, and the values that followed for its document.
+
+    Attributes:
+        fields: the values by dotted name of the field.
+        costs: None if no time was measured.
+    """
+
+    fields: dict[str, JsonValue] = {}
+    costs: Costs | None = None
+
+
+class BudgetUse(FileSchema):
+    """budget.json: the part of `trainer.budget` that the attempts of a run have used so far."""
+
+    used_s: float
+
+
 class Registration(FileSchema):
     """registration.json: the version of MLflow's registry that the run's model became."""
 

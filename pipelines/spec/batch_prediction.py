@@ -3,17 +3,26 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from pipelines.base.errors import ConfigError
 from pipelines.base.names import Name
 from pipelines.base.paths import RelativePath
-from pipelines.spec.base import Count, Spec
+from pipelines.spec.base import Count, Probability, Spec
 from pipelines.spec.explain import explain
 from pipelines.tasks.kinds import KindName
+from pipelines.tasks.thresholds import VALID_THRESHOLDS
 
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 Number = Annotated[int, Field(ge=0)]
+
+
+def _checked_threshold(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Return a valid threshold; raises one ValueError for both members of the union."""
+    try:
+        return check(value)
+    except ValidationError:
+        raise ValueError(f"got {value!r}; {VALID_THRESHOLDS}") from None
 
 
 class PredictionSettings(Spec):
@@ -25,7 +34,7 @@ class PredictionSettings(Spec):
         None, description="folder of the images, below a data root; with `dataset`: below the files of the data set"
     )
     dataset: str | None = Field(None, description="version of a data set, NAME@VERSION: all images in it")
-    threshold: Annotated[float, Field(ge=0, le=1)] | Literal["best"] | None = Field(
+    threshold: Annotated[Probability | Literal["best"] | None, WrapValidator(_checked_threshold)] = Field(
         None, description="keep only what has a score above it; best: the threshold of each class with the highest F1"
     )
     classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(None, description="keep only these classes")

@@ -50,13 +50,18 @@ SamplerSpec = Annotated[ShuffleSpec | PKSpec | RepeatFactorSpec, Field(discrimin
 _Value = int | Annotated[float, Field(allow_inf_nan=False)]
 
 
+DEFAULT_BATCH = 16
+
+
 class SourceSpec(Spec):
     """One set of images with its label layers."""
 
     images: RelativePath = Field(description="folder of the images; `{split}` stands for the split's name on disk")
     labels: tuple[Layer, ...] = Field(min_length=1)
-    batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH)] = Field(
-        16, description="number of images per step and process"
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_BATCH)] = Field(
+        DEFAULT_BATCH,
+        description="number of images per step and process; auto: measured when a run starts, the largest that fits a "
+        "GPU and still trains faster than half of it",
     )
     sampler: SamplerSpec = ShuffleSpec()
     splits: dict[Split, str] = Field(
@@ -77,6 +82,11 @@ class SourceSpec(Spec):
         description="values of black and white in images of more than 8 bits, such as [0, 4095]; by default "
         "[0, 65535] of integers and [0, 1] of floats",
     )
+
+    @property
+    def images_per_batch(self) -> int:
+        """The batch size; a default while `auto` has not been measured."""
+        return DEFAULT_BATCH if self.batch_size == "auto" else self.batch_size
 
     @field_validator("value_range")
     @classmethod

@@ -28,8 +28,10 @@ def data_warnings(job: JobSpec, index: DatasetIndex, num_processes: int = 1) -> 
     records = index.records.get("train", [])
     labeled = Counter(r.source for r in records if not r.labels.keys().isdisjoint(job.model.tasks))
     for name, number in sorted(labeled.items()):
-        size = job.data.sources[name].batch_size
-        if job.data.sources[name].sampler.kind != "pk" and size * num_processes > number:
+        source = job.data.sources[name]
+        size = source.images_per_batch
+        is_chosen = source.batch_size != "auto" and source.sampler.kind != "pk"
+        if is_chosen and size * num_processes > number:
             processes = f" for each of {num_processes} processes" if num_processes > 1 else ""
             yield (
                 f"data.sources.{name}.batch_size: got {size}{processes}, but the training split has only "
@@ -43,9 +45,12 @@ def data_warnings(job: JobSpec, index: DatasetIndex, num_processes: int = 1) -> 
             "memorizes them, which scores on val and test will show; add images"
         )
     accumulated = job.trainer.accumulate_grad_batches
-    batches = sum(math.ceil(n / (job.data.sources[name].batch_size * num_processes)) for name, n in labeled.items())
+    batches = sum(
+        math.ceil(n / (job.data.sources[name].images_per_batch * num_processes)) for name, n in labeled.items()
+    )
     steps = math.ceil(batches / accumulated)
-    if total >= FEW_IMAGES and 1 < steps < FEW_STEPS:
+    is_open = any(source.batch_size == "auto" for source in job.data.sources.values())
+    if total >= FEW_IMAGES and 1 < steps < FEW_STEPS and not is_open:
         yield (
             f"data.sources.*.batch_size: an epoch has only {steps} optimizer steps ({total} images); lower the batch "
             "size, or trainer.accumulate_grad_batches, for more steps"

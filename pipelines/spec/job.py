@@ -9,7 +9,7 @@ from pipelines.spec.base import Spec
 from pipelines.spec.data import DataSpec, PKSpec, RepeatFactorSpec, ShuffleSpec
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.training import TrackingSpec, TrainerSpec
-from pipelines.spec.transfer import fill_in
+from pipelines.spec.transfer import fill_in, min_epochs
 from pipelines.tasks.kinds import kind_of
 
 
@@ -59,4 +59,8 @@ class JobSpec(Spec):
     @classmethod
     def _transfer_fills_in(cls, document: Any, check: ModelWrapValidatorHandler["JobSpec"]) -> "JobSpec":
         job = check(document)
-        return job.model_copy(update={"model": fill_in(job.model, job.trainer.max_epochs)})
+        max_epochs = job.trainer.max_epochs
+        if job.trainer.budget is not None:
+            # The number of epochs is not known yet; the run chooses one that the strategy can have.
+            max_epochs = max(max_epochs, min_epochs(job.model))
+        return job.model_copy(update={"model": fill_in(job.model, max_epochs)})

@@ -48,6 +48,17 @@ class EMASpec(Spec):
     """Exponential moving average of the weights, with decay min(decay, (1 + t) / (10 + t)) after t steps."""
 
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.9998
+    horizon: Annotated[float, Field(gt=0, le=0.5)] | None = Field(
+        None,
+        description="mean age of the averaged weights as a share of the steps so far; the decay is then "
+        "(1 + t) / (1 / horizon + t) after t steps, at any length of the run, and `decay` is not used",
+    )
+
+    def decay_after(self, num_steps: int) -> float:
+        """Return the decay of the average after a number of optimizer steps."""
+        if self.horizon is not None:
+            return (1 + num_steps) / (1 / self.horizon + num_steps)
+        return min(self.decay, (1 + num_steps) / (10 + num_steps))
 
 
 class SelectSpec(Spec):

@@ -18,6 +18,9 @@ Document = dict[str, Any]
 
 RECIPE_PREFIX = "recipe:"
 
+RECIPE = "recipe"
+"""Key of a short document, which leaves its settings to a recipe (`pipelines.data.drafting.finetune`)."""
+
 
 class _Loader(UniqueKeys, yaml.SafeLoader):
     """YAML in which 1e-3 is a number, and a repeated key is an error."""
@@ -52,9 +55,10 @@ def read_yaml(text: str, name: str) -> Any:
         raise ConfigError(FieldProblem(name, f"contains a value that cannot be read: {error}")) from error
 
 
-def write_yaml(document: Mapping[str, Any]) -> str:
-    """Return the document as YAML; the order of its keys is kept."""
-    return yaml.dump(dict(document), Dumper=Dumper, sort_keys=False, allow_unicode=True)
+def write_yaml(document: Mapping[str, Any], comment: str = "") -> str:
+    """Return the document as YAML, below lines of comments; the order of its keys is kept."""
+    lines = "".join(f"# {line}\n" for line in comment.splitlines())
+    return lines + yaml.dump(dict(document), Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def recipe_names() -> list[str]:
@@ -133,6 +137,14 @@ def assemble(configs: Sequence[str], overrides: Sequence[tuple[str, str]]) -> Do
 
 def validate_document(document: Mapping[str, Any]) -> JobSpec:
     """Return the validated document; raises ConfigError with one problem for each invalid field."""
+    if RECIPE in document:
+        raise ConfigError(
+            FieldProblem(
+                RECIPE,
+                f"got {document[RECIPE]!r}, a recipe that chooses settings for `fit`, `check`, `plan`, `lr-find` and "
+                "`submit`; other commands need the complete document, which `pyramidion fit --print-config` prints",
+            )
+        )
     try:
         return JobSpec.model_validate(document)
     except ValidationError as error:

@@ -2,11 +2,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
+from pipelines.base.clock import parse_duration
 from pipelines.spec.base import Count, Spec
 
 SHARDED = ("fsdp", "deepspeed")
+
+
+def _require_duration(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_require_duration)]
+"""A duration such as 90s, 8m, 2h or 1h30m."""
 
 
 class EarlyStoppingSpec(Spec):
@@ -22,6 +32,12 @@ class TrainerSpec(Spec):
     it, else 32-true; on a CPU, depthwise convolutions that are slow in bf16 compute in float32 then."""
 
     max_epochs: Count = 10
+    budget: Duration | None = Field(
+        None,
+        description="wall time of the whole run, such as 8m or 2h, evaluation included; max_epochs is then chosen from "
+        "a short measurement at the start, and adjusted while the run is faster or slower",
+    )
+    limit_train_batches: Count | None = Field(None, description="number of batches of an epoch; null: all")
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Literal["auto"] | Count | Annotated[tuple[int, ...], Field(min_length=1)] = "auto"
     strategy: Literal["auto", "ddp"] = "auto"
@@ -35,6 +51,11 @@ class TrainerSpec(Spec):
     deterministic: bool = False
     benchmark: bool | None = None
     compile: bool = Field(False, description="compile the layers for training steps (torch.compile), mainly for GPUs")
+
+    @property
+    def budget_s(self) -> float | None:
+        """Seconds of `budget`; None without one."""
+        return None if self.budget is None else parse_duration(self.budget)
 
     @field_validator("strategy", mode="before")
     @classmethod

@@ -45,6 +45,11 @@ def fill_in(model: ModelSpec, max_epochs: int) -> ModelSpec:
     return filled
 
 
+def min_epochs(model: ModelSpec) -> int:
+    """Return the smallest `trainer.max_epochs` that the strategy, or an explicit `unfreeze`, can have."""
+    return MIN_EPOCHS.get(model.transfer, 1) if model.unfreeze is None else max(model.unfreeze) + 1
+
+
 def _unfreeze(model: ModelSpec, max_epochs: int) -> Unfreeze:
     if max_epochs < MIN_EPOCHS.get(model.transfer, 1):
         raise ValueError(

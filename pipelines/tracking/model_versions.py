@@ -65,7 +65,8 @@ class ModelVersion:
     def archive(self) -> ArchiveFacts | None:
         """Checksum and size of its archive; None for versions of older programs."""
         sha256, size = self.tags.get(SHA256_TAG), self.tags.get(SIZE_TAG, "")
-        return ArchiveFacts(sha256, int(size)) if sha256 and size.isdecimal() else None
+        is_number = size.isdecimal() and len(size) < 20
+        return ArchiveFacts(sha256, int(size)) if sha256 and is_number else None
 
     def metric(self, name: str) -> float | None:
         """Return a stored metric; None if it is undefined or was not stored."""

@@ -132,7 +132,7 @@ def advice(spec: DataSpec, batch: Batch, fitting: int, verb: str, accumulated: i
     # A batch that mixes all sources contains each source's batch size.
     names = sorted(spec.sources if spec.mix == "concat" else {info.source for info in batch.infos})
     sizes = ", ".join(_setting(name, spec.sources[name], fitting) for name in names)
-    windows = accumulated * math.ceil(max(spec.sources[name].batch_size for name in names) / fitting)
+    windows = accumulated * math.ceil(max(spec.sources[name].images_per_batch for name in names) / fitting)
     others = ", reduce the other sources by the same factor" if len(spec.sources) > len(names) else ""
     return (
         f"{problem}; {fitting} {verb}: set {sizes}{others}, and trainer.accumulate_grad_batches: {windows} for the "

@@ -16,7 +16,7 @@ from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import Batch
 from pipelines.model import MultiTaskModel
 from pipelines.optim.param_groups import create_optimizer
-from pipelines.optim.schedules import create_schedule
+from pipelines.optim.schedules import create_schedule, decay_of
 from pipelines.spec.model import ModelSpec
 from pipelines.training.aggregation import Aggregation
 from pipelines.training.balancing import GlobalLosses, create_balance, global_losses
@@ -43,6 +43,7 @@ class MultiTaskModule(LightningModule):
     Attributes:
         balance: weighs the tasks.
         num_steps: optimizer steps of the whole run; 0 before the optimizer is created.
+        decay: of the learning rates.
         losses: the last micro-batch's unweighted losses by "<task>/<term>", over all ranks (see `GlobalLosses.terms`).
         gradients: statistics of the tasks' gradients (see `gradient_statistics`) if the last micro-batch ended a step
             for which `spec` requests them; else empty.
@@ -57,6 +58,7 @@ class MultiTaskModule(LightningModule):
         self.balance = create_balance(spec)
         self.aggregation = None if spec.aggregate == "none" else Aggregation(spec.aggregate, model)
         self.num_steps = 0
+        self.decay = decay_of(spec.schedule, 0)
         self.losses: dict[str, Tensor] = {}
         self._is_present = torch.zeros(0)
         self.gradients: dict[str, float | None] = {}
@@ -65,7 +67,8 @@ class MultiTaskModule(LightningModule):
         fused = self.trainer.precision != "16-mixed"
         optimizer = create_optimizer(self.model, self.spec, fused=fused, extra={"balance": self.balance})
         self.num_steps = self._num_steps()
-        schedule = create_schedule(optimizer, self.spec.schedule, self.num_steps)
+        self.decay = decay_of(self.spec.schedule, self.num_steps)
+        schedule = create_schedule(optimizer, self.spec.schedule, self.decay)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _num_steps(self) -> int:

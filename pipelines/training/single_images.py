@@ -133,7 +133,7 @@ def _problems(
     for name in sorted(set(labeled)):
         field = f"data.sources.{name}"
         number = labeled.count(name)
-        if spec.sources[name].batch_size == 1:
+        if spec.sources[name].images_per_batch == 1:
             yield FieldProblem(f"{field}.batch_size", f"got 1, but {why}; write 2 or more, or choose {remedies}")
         elif spec.mix == "interleave" and number <= num_processes:
             text = f"the training split has {number} labeled image(s){processes}, but {why}; add images, or choose"
@@ -141,7 +141,7 @@ def _problems(
     if (
         spec.mix == "concat"
         and len(labeled) <= num_processes
-        and 1 not in {s.batch_size for s in spec.sources.values()}
+        and 1 not in {s.images_per_batch for s in spec.sources.values()}
     ):
         text = f"the training split has {len(labeled)} labeled image(s){processes}, but {why}; add images, or choose"
         yield FieldProblem("data.sources", f"{text} {remedies}")

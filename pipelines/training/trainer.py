@@ -18,6 +18,7 @@ from pipelines.training.lightning_internals import disable_signal_handlers
 from pipelines.training.strategy import LocalDDPStrategy, share_cores
 
 SET_HERE = {"accelerator", "devices", "strategy", "precision", "deterministic"} | {
+    "budget",
     "early_stopping",
     "sync_batchnorm",
     "compile",

@@ -8,10 +8,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pipelines.base.errors import ConfigError
 from pipelines.base.names import Name
+from pipelines.data.drafting.source_document import document_of_sources
 from service.api.limits import StrictRequest, strict_json
 from service.api.multipart import FormStream, unusable_form
 from service.api.uploads import FILE_FIELD
-from service.datasets.source_document import document_of_sources
 from service.rest.dataset_schemas import FolderRequest
 from service.rest.problems import Problem, invalid_values
 from service.rest.schemas import ProblemField
@@ -63,16 +63,26 @@ def fields_of(form: FormStream, archive_sha256: str) -> UploadForm:
     RequestValidationError."""
     given: dict[str, Any] = dict(form.texts)
     if "sources" in given:
-        try:
-            given["sources"] = strict_json(given["sources"].encode())
-        except Problem as problem:
-            raise unusable_form("/sources", str(problem.detail)) from None
+        given["sources"] = strict_field("sources", given["sources"])
     fields = _validated(UploadForm, given)
     _check_sources(fields.sources)
-    if fields.sha256 is not None and fields.sha256 != archive_sha256:
-        detail = f"got {fields.sha256}, but the archive has {archive_sha256}; upload the archive again"
-        raise unusable_form("/sha256", detail)
+    require_checksum(fields.sha256, archive_sha256)
     return fields
+
+
+def strict_field(name: str, text: str) -> Any:
+    """Return the JSON value of a field; raises Problem 422 if it is not strict JSON."""
+    try:
+        return strict_json(text.encode())
+    except Problem as problem:
+        raise unusable_form(f"/{name}", str(problem.detail).replace("the body", "the field", 1)) from None
+
+
+def require_checksum(given: str | None, archive_sha256: str) -> None:
+    """Raise Problem 422 if a client has given another checksum than that of the archive."""
+    if given is not None and given != archive_sha256:
+        detail = f"got {given}, but the archive has {archive_sha256}; upload the archive again"
+        raise unusable_form("/sha256", detail)
 
 
 async def folder_request_of(request: Request) -> FolderRequest:

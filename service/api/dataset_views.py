@@ -45,6 +45,7 @@ def _summary(version: DatasetVersion) -> dict[str, Any]:
         "archive_bytes": version.archive_bytes,
         "files_bytes": version.files_bytes,
         "num_images": version.num_images,
+        "of_jobs": version.of_jobs,
         "created_at": moment(version.created_at),
         "created_by": version.created_by,
         "checked_at": None if version.checked_at is None else moment(version.checked_at),

@@ -4,18 +4,17 @@ import asyncio
 import json
 import logging
 import os
-import shutil
 import tempfile
+from contextlib import ExitStack, suppress
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fastapi import Request
 
 from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.base.links import LINKS_VARIABLE
 from pipelines.data.dataset.roots import DATA_ROOTS_VARIABLE
-from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE, TENANT_VARIABLE, AttemptDir, RunDir
+from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE, TENANT_VARIABLE
 from pipelines.spec.load import write_yaml
 from service.api.mlflow_waits import environment_without_short_waits
 from service.api.thread_pools import ThreadPool
@@ -49,8 +48,10 @@ class DryRuns:
         self._threads = threads
         self._turns = asyncio.Semaphore(AT_ONCE)
 
-    async def run(self, request: Request, config: dict[str, Any]) -> dict[str, Any]:
+    async def run(self, request: Request, config: dict[str, Any], config_at: tuple[str, ...]) -> dict[str, Any]:
         """Return the child's report: config, data_report, stages, trainable.
+
+        `config_at` is the path of the document in the request, for problems.
 
         The child's whole process tree is killed at the end, even if the client disconnects.
 
@@ -67,7 +68,7 @@ class DryRuns:
             # The document was validated before, so a problem without a field concerns the data.
             reported = json.loads(output)
             problems = [FieldProblem(problem["field"] or "data", problem["message"]) for problem in reported]
-            raise InvalidJob(problem.below("config") for problem in document_problems(problems, config))
+            raise InvalidJob(problem.below(*config_at) for problem in document_problems(problems, config))
         if code == RegistryError.exit_code and output:
             (problem,) = json.loads(output)
             raise Problem(503, "The model registry does not answer", problem["message"], headers={"Retry-After": "5"})
@@ -83,28 +84,25 @@ class DryRuns:
             detail = f"{AT_ONCE} dry runs are already in progress; try again in a moment"
             raise Problem(503, "Busy", detail, headers={"Retry-After": "5"}) from None
         try:
-            folder = await self._threads.run(_new_folder, config)
-            try:
-                return await self._check(folder, tenant)
-            finally:
-                await self._threads.run(shutil.rmtree, folder, ignore_errors=True)
+            with ExitStack() as files:
+                document, log = await self._threads.run(_unnamed_files, files, config)
+                return await self._check(document, log, tenant)
         finally:
             self._turns.release()
 
-    async def _check(self, folder: Path, tenant: str) -> tuple[int, bytes, str]:
+    async def _check(self, document: BinaryIO, log: BinaryIO, tenant: str) -> tuple[int, bytes, str]:
         """Return the exit code, the standard output and the log of the child."""
-        document, log = RunDir.of(folder).job_yaml, AttemptDir(folder).log
-        with await self._threads.run(log.open, "wb") as stderr:
-            child = await asyncio.create_subprocess_exec(
-                *python_command("pipelines.cli", "check", "--config", str(document), "--json"),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=stderr,
-                env=self._environment(tenant),
-                cwd=folder,
-                start_new_session=True,
-                preexec_fn=partial(die_with_parent, parent=os.getpid()),
-            )
+        child = await asyncio.create_subprocess_exec(
+            *python_command("pipelines.cli", "check", "--config", f"/proc/self/fd/{document.fileno()}", "--json"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            pass_fds=[document.fileno()],
+            env=self._environment(tenant),
+            cwd="/",
+            start_new_session=True,
+            preexec_fn=partial(die_with_parent, parent=os.getpid()),
+        )
         limit_s = self._settings.dry_run_timeout_s
         try:
             output, _ = await asyncio.wait_for(child.communicate(), limit_s)
@@ -112,9 +110,13 @@ class DryRuns:
             detail = f"cancelled after {limit_s:g} s; PYRAMIDION_DRY_RUN_TIMEOUT_S sets the limit of the server"
             raise Problem(504, "The check took too long", detail) from None
         finally:
-            await self._threads.run(kill, lambda table: [p for p in table.values() if p.session == child.pid])
-            code = await child.wait()
-        return code, output, await self._threads.run(log.read_text, "utf-8", "replace")
+            try:
+                await self._threads.run(kill, lambda table: [p for p in table.values() if p.session == child.pid])
+            finally:
+                with suppress(ProcessLookupError):
+                    child.kill()  # also if no thread could find its descendants
+                code = await child.wait()
+        return code, output, await self._threads.run(_text_of, log)
 
     def _environment(self, tenant: str) -> dict[str, str]:
         own = {
@@ -128,8 +130,19 @@ class DryRuns:
         return child_environment({**inherited, **self._settings.environment(without=SECRET_SETTINGS), **own})
 
 
-def _new_folder(config: dict[str, Any]) -> Path:
-    """Return a new temporary folder with the document."""
-    folder = Path(tempfile.mkdtemp(prefix="pyramidion-check-"))
-    RunDir.of(folder).job_yaml.write_text(write_yaml(config), "utf-8")
-    return folder
+def _unnamed_files(files: ExitStack, config: dict[str, Any]) -> tuple[BinaryIO, BinaryIO]:
+    """Open a file with the document and one for the log, until the stack is closed."""
+    document, log = files.enter_context(_unnamed_file()), files.enter_context(_unnamed_file())
+    document.write(write_yaml(config).encode())
+    document.flush()
+    return document, log
+
+
+def _unnamed_file() -> BinaryIO:
+    """Return a temporary file without a name in any folder, so that nothing remains when this process is killed."""
+    return tempfile.TemporaryFile()
+
+
+def _text_of(log: BinaryIO) -> str:
+    log.seek(0)
+    return log.read().decode("utf-8", "replace")

@@ -6,13 +6,15 @@ from contextlib import contextmanager
 
 from fastapi import Request
 
-from service.api.multipart import MultipartStream, unknown_field, unusable_form
+from service.api.multipart import MultipartStream, file_hint, unknown_field, unusable_form
 from service.rest.problems import Problem
 from service.settings import Settings
 
 FIELD = "image"
 _MAX_FRAME_BYTES = 16 << 10
 """Maximum size of boundaries and headers around the image."""
+_MAX_TEXT_BYTES = 200
+"""A part without a file name and at most this size may be a text, such as the name of a file."""
 
 IMAGE_HELP = "an image file; repeat the field for several images, which are answered in this order"
 REQUEST_BODY = {
@@ -94,7 +96,7 @@ async def read_image_fields(request: Request, settings: Settings, memory: Upload
                     form.write(chunk)
     except TimeoutError:
         raise _too_slow(settings.image_upload_timeout_s, num_bytes) from None
-    form.close()
+    form.require_image()
     return [bytes(image) for image in form.images]
 
 
@@ -108,8 +110,9 @@ class _ImageForm(MultipartStream):
         self._max_bytes, self._max_images = settings.max_image_bytes, settings.max_images
         self._num_bytes = 0
 
-    def close(self) -> None:
-        super().close()
+    def require_image(self) -> None:
+        """Check the form after the whole body was fed; raises Problem 422 if it is incomplete."""
+        self.require_end()
         if not self.images:
             raise unusable_form(f"/{FIELD}", "missing; add the image file as the form's field 'image'")
 
@@ -131,7 +134,12 @@ class _ImageForm(MultipartStream):
             raise _too_many_bytes(self.max_total)
 
     def _end_part(self) -> None:
-        """Do nothing: the bytes are checked when they are decoded."""
+        """Refuse a short text, such as the name of a file; other bytes are checked when they are decoded."""
+        image = self.images[-1]
+        if self.file_name is not None or not 0 < len(image) <= _MAX_TEXT_BYTES:
+            return
+        if (text := image.decode(errors="replace")).isprintable():
+            raise unusable_form(f"/{FIELD}", f"got the text {text!r}; {file_hint(FIELD)}")
 
 
 def _too_large(max_bytes: int) -> Problem:

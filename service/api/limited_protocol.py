@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -87,6 +87,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._is_surplus and self.url.partition(b"?")[0] != LIVENESS:
             self.app = _too_many_connections
         super().on_headers_complete()
+        if self.cycle is not None:
+            self.cycle.transport = cast(asyncio.Transport, _ResponseTransport(self))
 
     def on_body(self, body: bytes) -> None:
         self._overhead = 0
@@ -182,10 +184,40 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._is_responding:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+        self._linger()
+
+    def close_after_response(self) -> None:
+        """Close this connection after a response with `Connection: close`, also in the middle of a request."""
+        if self._phase is Phase.BODY:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
         # Closing at once would reset the connection while the client still sends, and it would not read the answer.
         self._closes_at = self.loop.time() + LINGER_S
+        self.pipeline.clear()
         self.flow.resume_reading()
         self.transport.write_eof()
+
+
+class _ResponseTransport:
+    """The transport that uvicorn writes a response to, and closes after it."""
+
+    def __init__(self, protocol: LimitedProtocol) -> None:
+        self._protocol = protocol
+
+    def is_closing(self) -> bool:
+        """Whether the connection is being closed."""
+        return self._protocol.transport.is_closing()
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the response."""
+        self._protocol.transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection once the client can have read the response."""
+        self._protocol.close_after_response()
 
 
 def _raw_problem(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> bytes:

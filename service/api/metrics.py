@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from service.api.connections import Connections, Limit
 from service.api.thread_pools import ThreadPools
+from service.jobs.kinds.registry import JOB_KINDS
 from service.states import FailureKind, JobStatus
 from service.store.gauges import JobGauges
 from service.store.jobs import JobStore
@@ -45,6 +46,11 @@ class Metrics:
         self.predictions = Gauge(
             "pyramidion_predictions_in_progress",
             "Predictions that run or wait for the predictor",
+            registry=self.registry,
+        )
+        self.predictions_limit = Gauge(
+            "pyramidion_predictions_limit",
+            "Maximum number of predictions in progress, above which others are rejected",
             registry=self.registry,
         )
         self.prediction_latency = Histogram(
@@ -95,9 +101,16 @@ class JobCollector(Collector):
 
 
 def _gauges(found: JobGauges) -> Iterator[Metric]:
+    of_kinds = GaugeMetricFamily(
+        "pyramidion_jobs_by_kind", "Jobs by the kind of their work and status", labels=["job_kind", "status"]
+    )
+    for kind in JOB_KINDS:
+        for status in JobStatus:
+            of_kinds.add_metric([kind, status.value], found.counts.get((kind, status.value), 0))
+    yield of_kinds
     failed = GaugeMetricFamily("pyramidion_jobs_failed", "Failed jobs by failure kind", labels=["kind"])
-    for kind in FailureKind:
-        failed.add_metric([kind.value], found.failures.get(kind, 0))
+    for reason in FailureKind:
+        failed.add_metric([reason.value], found.failures.get(reason, 0))
     yield failed
     yield GaugeMetricFamily(
         "pyramidion_oldest_startable_seconds",
@@ -135,18 +148,24 @@ class PoolCollector(Collector):
         answered = GaugeMetricFamily(
             "pyramidion_pool_last_answer_timestamp_seconds", "Time of the last call with an answer", labels=["pool"]
         )
+        outage = GaugeMetricFamily(
+            "pyramidion_pool_outage_seconds",
+            "Time since the first failure after the last answer, such as of MLflow; 0 while calls are answered",
+            labels=["pool"],
+        )
         failures = CounterMetricFamily(
             "pyramidion_pool_failures",
-            "Calls without an answer: rejected (full), too slow (timeout), or the database or MLflow failed (error)",
+            "Calls without an answer: rejected (full), too slow (timeout), or database, MLflow or S3 failed (error)",
             labels=["pool", "reason"],
         )
         for pool in self._pools.all():
             threads.add_metric([pool.work], pool.num_threads)
             calls.add_metric([pool.work], pool.num_unfinished)
             answered.add_metric([pool.work], pool.answered_at)
+            outage.add_metric([pool.work], pool.outage_s)
             for reason, number in pool.failures.items():
                 failures.add_metric([pool.work, reason], number)
-        yield from (threads, calls, answered, failures)
+        yield from (threads, calls, answered, outage, failures)
 
 
 class ConnectionCollector(Collector):

@@ -48,8 +48,13 @@ class MultipartStream(ABC):
         with _valid_form():
             self._parser.write(chunk)
 
-    def close(self) -> None:
-        """Check the form after the whole body was fed; raises Problem 422 if it is incomplete."""
+    @property
+    def file_name(self) -> str | None:
+        """The name of the file of the current field, as the client gives it."""
+        return _parameter("content-disposition", self._disposition, "filename")
+
+    def require_end(self) -> None:
+        """Raise Problem 422 if the body that was fed is incomplete."""
         if not self._is_over:
             raise unusable_form("", "the body ends before its last boundary; send it completely")
 
@@ -101,14 +106,17 @@ class FormStream(MultipartStream):
         text_fields: the other fields, with their maximum sizes in bytes.
 
     Attributes:
+        fields: names of all fields that the form may have.
         texts: the fields that were read so far.
         has_file: whether the file's field has started.
+        is_file_named: whether the file's field has a file name, without which it may be text.
     """
 
     def __init__(self, content_type: str, file_field: str, text_fields: dict[str, int]) -> None:
         super().__init__(content_type, file_field)
+        self.fields = [file_field, *text_fields]
         self.texts: dict[str, str] = {}
-        self.has_file = False
+        self.has_file = self.is_file_named = False
         self._file_field, self._text_fields = file_field, text_fields
         self._file_bytes = bytearray()
         self._field, self._text = "", bytearray()
@@ -116,25 +124,31 @@ class FormStream(MultipartStream):
     def feed(self, chunk: bytes) -> bytes:
         """Parse a chunk of the body, and return the bytes of the file in it; raises Problem 422."""
         self.write(chunk)
+        return self._taken()
+
+    def close(self) -> bytes:
+        """Check the form after the whole body was fed, and return the end of the file; raises Problem 422 if it is
+        incomplete."""
+        self.require_end()
+        if not self.has_file:
+            name = self._file_field
+            raise unusable_form(f"/{name}", f"missing; add the file as the form's field {name!r}")
+        return self._taken()
+
+    def _taken(self) -> bytes:
         taken = bytes(self._file_bytes)
         self._file_bytes.clear()
         return taken
 
-    def close(self) -> None:
-        """Check the form after the whole body was fed; raises Problem 422 if it is incomplete."""
-        super().close()
-        if not self.has_file:
-            name = self._file_field
-            raise unusable_form(f"/{name}", f"missing; add the file as the form's field {name!r}")
-
     def _begin_part(self, name: str) -> None:
-        if name != self._file_field and name not in self._text_fields:
-            raise unknown_field(name, [self._file_field, *self._text_fields])
+        if name not in self.fields:
+            raise unknown_field(name, self.fields)
         if name in self.texts or (name == self._file_field and self.has_file):
             raise unusable_form(f"/{name}", "the field occurs twice; send it once")
         self._field = name
         self._text.clear()
-        self.has_file |= name == self._file_field
+        if name == self._file_field:
+            self.has_file, self.is_file_named = True, self.file_name is not None
 
     def _take(self, content: bytes) -> None:
         if self._field == self._file_field:
@@ -156,15 +170,21 @@ def unknown_field(name: str, known: Sequence[str]) -> Problem:
     """Return the problem of a field that the form does not have."""
     shown = name[:40].replace("~", "~0").replace("/", "~1")
     fields = f"one field, {known[0]!r}" if len(known) == 1 else f"the fields {', '.join(known)}"
-    return unusable_form(f"/{shown}", f"unknown field; the form has {fields}")
+    return unusable_form(f"/{shown}", f"unknown field; the form may have {fields}")
+
+
+def file_hint(field: str) -> str:
+    """Return what a client should do that may have sent the name of a file instead of its content."""
+    return f"send the content of the file (with curl: -F {field}=@FILE)"
 
 
 def unusable_form(pointer: str, detail: str) -> Problem:
     """Return the problem of a form whose remaining body is not read."""
+    where = pointer.removeprefix("/").replace("/", ".")
     return Problem(
         422,
         "The form is invalid",
-        detail,
+        f"{where}: {detail}" if where else detail,
         [ProblemField(pointer=pointer, detail=detail)],
         headers={"Connection": "close"},
     )

@@ -22,6 +22,7 @@ from service.settings import Settings
 from service.settings_secrets import SECRET_SETTINGS
 
 _GRACE_S = 5.0
+_POLL_S = 0.05
 _BACKLOG = 1024
 
 logger = logging.getLogger(__name__)
@@ -138,10 +139,14 @@ class _Process:
         os.close(self._descriptor)
         self._popen.terminate()
         try:
-            await asyncio.to_thread(self._popen.wait, _GRACE_S)
-        except subprocess.TimeoutExpired:
+            await asyncio.wait_for(self._exit(), _GRACE_S)
+        except TimeoutError:
             self._popen.kill()
-            await asyncio.to_thread(self._popen.wait)
+            await self._exit()
+
+    async def _exit(self) -> None:
+        while self._popen.poll() is None:
+            await asyncio.sleep(_POLL_S)
 
     async def _watch_health(self) -> None:
         """Kill the process when it hangs: requests in progress fail, and the next one starts another process."""

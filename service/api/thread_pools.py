@@ -22,6 +22,7 @@ from starlette.responses import Response
 from pipelines.base.errors import RegistryError
 from service.rest.problems import Problem
 from service.settings import Settings
+from service.storage.base import StorageUnavailable
 from service.store.errors import StoreUnavailable
 
 P = ParamSpec("P")
@@ -42,6 +43,9 @@ class Work(StrEnum):
     STREAMS = "streams"
     CHECKS = "checks"
     DELETIONS = "deletions"
+    UPLOADS = "uploads"
+    ARCHIVES = "archives"
+    DATASET_CHECKS = "dataset_checks"
     REGISTRY = "registry"
     PROBES = "probes"
 
@@ -55,6 +59,9 @@ SUBJECTS = {
     Work.STREAMS: "the disk of the run folders",
     Work.CHECKS: "the check of the files",
     Work.DELETIONS: "the deletion of the files",
+    Work.UPLOADS: "the disk of uploads",
+    Work.ARCHIVES: "the storage of archives",
+    Work.DATASET_CHECKS: "the storage of data sets",
     Work.REGISTRY: "the model registry (MLflow)",
     Work.PROBES: "the check",
 }
@@ -79,7 +86,9 @@ class ThreadPool:
 
     Attributes:
         answered_at: time of the last call that got an answer, in seconds since 1970; 0 before the first.
-        failures: number of calls without an answer, by reason: `full` (rejected at once), `timeout`, and `error`.
+        failures: number of calls without an answer, by reason: `full` (rejected at once), `timeout`, and `error` (of
+            the database, MLflow or the storage).
+        failing_since: time of the first failure after the last answer, of the monotonic clock; None without one.
     """
 
     def __init__(self, work: Work, num_threads: int, num_waiting: int, timeout_s: float) -> None:
@@ -87,6 +96,7 @@ class ThreadPool:
         self.num_threads = num_threads
         self.answered_at = 0.0
         self.failures: dict[Literal["full", "timeout", "error"], int] = {"full": 0, "timeout": 0, "error": 0}
+        self.failing_since: float | None = None
         self._capacity = num_threads + num_waiting
         self._timeout_s = timeout_s
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix=work.value)
@@ -113,17 +123,37 @@ class ThreadPool:
         try:
             await asyncio.wait({answer}, timeout=self._timeout_s)
             if not answer.done():
-                self.failures["timeout"] += 1
+                self._count_failure("timeout")
                 raise NoAnswer(SUBJECTS[self.work], self._timeout_detail())
-            result = answer.result()
-        except (RegistryError, StoreUnavailable):
-            self.failures["error"] += 1
-            raise
+            if isinstance(answer.exception(), RegistryError | StoreUnavailable | StorageUnavailable):
+                self._count_failure("error")
+            else:
+                self.answered_at, self.failing_since = time.time(), None
+            return answer.result()
         finally:
             call.cancel()  # a call that no thread has started yet is dropped
             answer.cancel()
-        self.answered_at = time.time()
-        return result
+
+    def run_later(self, function: Callable[[], object]) -> "Future[object] | None":
+        """Call a function when a thread is free, however many calls wait: it releases what another call has taken.
+
+        Returns:
+            The call, for which nobody need wait; None if the server stops.
+        """
+        try:
+            return self._submit(function)
+        except NoAnswer:
+            return None
+
+    @property
+    def outage_s(self) -> float:
+        """Seconds since the first failure after the last answer; 0 without one."""
+        return 0.0 if self.failing_since is None else time.monotonic() - self.failing_since
+
+    def _count_failure(self, reason: Literal["timeout", "error"]) -> None:
+        self.failures[reason] += 1
+        if self.failing_since is None:
+            self.failing_since = time.monotonic()
 
     def close(self) -> None:
         """Accept no more calls, and drop those that have not started."""
@@ -146,7 +176,7 @@ class ThreadPool:
 
     def _timeout_detail(self) -> str:
         detail = f"{SUBJECTS[self.work]} did not answer within {self._timeout_s:g} s"
-        if self.work in (Work.WRITES, Work.DELETIONS):
+        if self.work in (Work.WRITES, Work.DELETIONS, Work.ARCHIVES):
             return f"{detail}; the change may still be made, so look before you send the request again"
         return f"{detail}; send the request again later"
 
@@ -168,6 +198,17 @@ class ThreadPools:
             Work.STREAMS: ThreadPool(Work.STREAMS, settings.file_threads, all_streams, settings.file_timeout_s),
             Work.CHECKS: ThreadPool(Work.CHECKS, *files),
             Work.DELETIONS: ThreadPool(Work.DELETIONS, *files),
+            # An upload has one call at a time, besides those that close and delete files of earlier ones.
+            Work.UPLOADS: ThreadPool(
+                Work.UPLOADS, settings.file_threads, 2 * settings.uploads, settings.file_timeout_s
+            ),
+            # Writing 10 GiB to a disk or to S3 may take as long as their upload.
+            Work.ARCHIVES: ThreadPool(
+                Work.ARCHIVES, settings.file_threads, settings.uploads, settings.upload_timeout_s
+            ),
+            Work.DATASET_CHECKS: ThreadPool(
+                Work.DATASET_CHECKS, settings.file_threads, settings.max_waiting, settings.upload_timeout_s
+            ),
             Work.REGISTRY: ThreadPool(
                 Work.REGISTRY, settings.registry_threads, settings.max_waiting, settings.registry_timeout_s
             ),

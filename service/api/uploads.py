@@ -5,17 +5,18 @@ import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from pipelines.base.errors import DISK_FULL_ERRNOS
-from service.api.multipart import FormStream, unusable_form
+from service.api.multipart import FormStream, file_hint, unusable_form
+from service.api.thread_pools import NoAnswer, ThreadPools, Work
 from service.datasets.archives import HEADER_BYTES, archive_kind
 from service.datasets.errors import ArchiveInvalid
 from service.datasets.use_cases import ReceivedArchive
@@ -28,8 +29,8 @@ BUFFER_BYTES = 1 << 20
 FILE_FIELD = "archive"
 RETRY_AFTER_S = 10
 _FRAME_BYTES = 64 << 10
-
-T = TypeVar("T")
+_CLOSE_S = 5.0
+"""Time for the deletion of incomplete archives when the server stops."""
 
 
 class Uploads:
@@ -38,12 +39,14 @@ class Uploads:
     Args:
         settings: with the limits.
         folder: for incomplete archives.
-        threads: write files.
+        pools: with threads that write files.
     """
 
-    def __init__(self, settings: Settings, folder: Path, threads: Executor) -> None:
-        self._settings, self._folder, self._threads = settings, folder, threads
+    def __init__(self, settings: Settings, folder: Path, pools: ThreadPools) -> None:
+        self._settings, self._folder = settings, folder
+        self._writing, self._storing = pools[Work.UPLOADS], pools[Work.ARCHIVES]
         self._num_active = 0
+        self._releases: set[Future[object]] = set()
 
     @asynccontextmanager
     async def receive(self, request: Request, form: FormStream, free_bytes: int) -> AsyncIterator[ReceivedArchive]:
@@ -56,7 +59,8 @@ class Uploads:
 
         Raises:
             Problem: 408 the upload takes too long; 413 the archive is too large; 422 the form or the archive is
-                invalid; 499 the client has left; 503 too many uploads are in progress; 507 the disk is full.
+                invalid; 499 the client has left; 503 too many uploads are in progress, or the disk does not answer;
+                507 the disk is full.
             DiskAlmostFull: the disk has too little free space for the archive, before or while it arrives.
         """
         if self._num_active >= self._settings.uploads:
@@ -69,20 +73,25 @@ class Uploads:
         finally:
             self._num_active -= 1
             # A cancelled request deletes its file too.
-            self._threads.submit(partial(path.unlink, missing_ok=True))
+            self._release(partial(path.unlink, missing_ok=True))
+
+    async def close(self) -> None:
+        """Wait a moment until the files of all uploads are deleted."""
+        if self._releases:
+            await asyncio.wait([asyncio.wrap_future(call) for call in tuple(self._releases)], timeout=_CLOSE_S)
 
     async def _receive(self, request: Request, form: FormStream, path: Path, max_bytes: int) -> ReceivedArchive:
         declared = int(request.headers.get("content-length", "0"))
         if declared > max_bytes + _FRAME_BYTES:
-            raise _too_large(max_bytes)
+            raise self._too_large(max_bytes)
         limit_s = self._settings.upload_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                file = await self._call(partial(_open, path, declared, self._settings))
+                file = await self._writing.run(_open, path, declared, self._settings)
                 try:
                     return await self._write(request, form, file, path, max_bytes)
                 finally:
-                    await asyncio.shield(self._call(file.close))
+                    self._release(file.close)
         except TimeoutError:
             detail = (
                 f"the upload took more than {limit_s:g} s; PYRAMIDION_UPLOAD_TIMEOUT_S sets the limit of the server"
@@ -90,6 +99,9 @@ class Uploads:
             raise Problem(408, "The upload took too long", detail, headers={"Connection": "close"}) from None
         except ClientDisconnect:
             raise Problem(CLIENT_CLOSED_REQUEST, "Client disconnected", "the upload was dropped") from None
+        except NoAnswer as error:
+            error.headers = {**(error.headers or {}), "Connection": "close"}
+            raise
         except OSError as error:
             if error.errno in DISK_FULL_ERRNOS:
                 raise disk_full() from error
@@ -105,33 +117,53 @@ class Uploads:
             file.write(content)
             digest.update(content)
 
-        async for chunk in request.stream():
-            taken = form.feed(chunk)
+        async for taken in _files_of(request, form):
             if num_bytes < HEADER_BYTES <= num_bytes + len(taken):
-                _require_archive(bytes(buffer + taken))
+                _require_archive(bytes(buffer + taken), form)
             num_bytes += len(taken)
             if num_bytes > max_bytes:
-                raise _too_large(max_bytes)
+                raise self._too_large(max_bytes)
             buffer += taken
             if len(buffer) >= BUFFER_BYTES:
-                await self._call(partial(write, bytes(buffer)))
+                await self._writing.run(write, bytes(buffer))
                 buffer.clear()
-        form.close()
         if num_bytes < HEADER_BYTES:
-            _require_archive(bytes(buffer))
-        await self._call(partial(write, bytes(buffer)))
-        await self._call(partial(_sync, file))
+            _require_archive(bytes(buffer), form)
+        await self._writing.run(write, bytes(buffer))
+        await self._storing.run(_sync, file)
         return ReceivedArchive(path, digest.hexdigest(), num_bytes)
 
-    async def _call(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    def _too_large(self, max_bytes: int) -> Problem:
+        if max_bytes == self._settings.max_upload_bytes:
+            remedy = "PYRAMIDION_MAX_UPLOAD_BYTES sets the limit of the server"
+        else:
+            remedy = (
+                "no more is free of the quota: delete data sets, or let the operator raise "
+                "PYRAMIDION_DATASET_QUOTA_BYTES or the limit of the key"
+            )
+        detail = f"the archive may have at most {max_bytes} bytes; {remedy}"
+        # The rest of the body stays unread, so the connection cannot carry another request.
+        return Problem(413, "Archive too large", detail, headers={"Connection": "close"})
+
+    def _release(self, function: Callable[[], object]) -> None:
+        call = self._writing.run_later(function)
+        if call is not None:
+            self._releases.add(call)
+            call.add_done_callback(self._releases.discard)
 
 
-def _require_archive(start: bytes) -> None:
+async def _files_of(request: Request, form: FormStream) -> AsyncIterator[bytes]:
+    async for chunk in request.stream():
+        yield form.feed(chunk)
+    yield form.close()
+
+
+def _require_archive(start: bytes, form: FormStream) -> None:
     try:
         archive_kind(start[:HEADER_BYTES])
     except ArchiveInvalid as error:
-        raise unusable_form(f"/{FILE_FIELD}", str(error)) from None
+        detail = str(error) if form.is_file_named else f"has no file name; {file_hint(FILE_FIELD)}"
+        raise unusable_form(f"/{FILE_FIELD}", detail) from None
 
 
 def _open(path: Path, declared_bytes: int, settings: Settings) -> BinaryIO:
@@ -143,15 +175,6 @@ def _open(path: Path, declared_bytes: int, settings: Settings) -> BinaryIO:
 def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _too_large(max_bytes: int) -> Problem:
-    detail = (
-        f"the archive may have at most {max_bytes} bytes; PYRAMIDION_MAX_UPLOAD_BYTES and "
-        "PYRAMIDION_DATASET_QUOTA_BYTES set the limits of the server"
-    )
-    # The rest of the body stays unread, so the connection cannot carry another request.
-    return Problem(413, "Archive too large", detail, headers={"Connection": "close"})
 
 
 def disk_full() -> Problem:

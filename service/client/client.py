@@ -19,10 +19,9 @@ from urllib.parse import quote
 import httpx2
 
 from pipelines.base.errors import ConfigError, FieldProblem
-from pipelines.base.printable import printable
-from pipelines.tasks.thresholds import ThresholdUnusable
 from service.client.api_key import find_api_key
 from service.client.errors import ServiceError, ServiceUnreachable
+from service.client.image_files import error_of_image, read_image
 from service.client.pages import read_pages
 from service.client.patience import Patience
 from service.client.responses import JSON_HEADERS, job_path, json_body, raise_for_problem, read_answer
@@ -152,33 +151,29 @@ class Client:
         """Return the files of a job's run folder."""
         return read_answer(ArtifactList, self.call("GET", f"{job_path(job_id)}/artifacts")).artifacts
 
-    def predict(self, model: str, alias: str, image: Path, **query: str) -> dict[str, Any]:
-        """Return the prediction of a model for an image file; `query` may have a `threshold`."""
+    def predict(self, model: str, alias: str, image: Path, **query: Any) -> dict[str, Any]:
+        """Return the prediction of a model for an image file; `query` may have a `threshold`. For several images use
+        `service.client.predictions`."""
         answer: dict[str, Any] = self._predict(model, alias, image, **query).json()
         return answer
 
-    def draw(self, model: str, alias: str, image: Path, **query: str) -> bytes:
+    def draw(self, model: str, alias: str, image: Path, **query: Any) -> bytes:
         """Return the image with the prediction of a model drawn on it, as PNG; see `predict`."""
         return self._predict(model, alias, image, draw="true", **query).content
 
-    def _predict(self, model: str, alias: str, image: Path, **params: str) -> httpx2.Response:
+    def _predict(self, model: str, alias: str, image: Path, **params: Any) -> httpx2.Response:
+        content = read_image(image)
         try:
-            content = image.read_bytes()
-        except OSError as error:
-            raise ConfigError(
-                FieldProblem(printable(str(image)), f"cannot be read ({error.strerror}); pass an image file")
-            ) from error
-        path = f"/v1/models/{quote(model, safe='')}/predict"
-        # The local file name is private and not sent.
-        files = {"image": ("image", content)}
-        try:
-            return self.call("POST", path, params={"alias": alias, **params}, files=files, timeout_s=LONG_READ_S)
+            return self.post_images(model, {"alias": alias, **params}, [content])
         except ConfigError as error:
-            if any(problem.field == "threshold" for problem in error.problems):
-                raise ThresholdUnusable(error.problems) from error
-            raise ConfigError(
-                [FieldProblem(printable(str(image)), problem.message) for problem in error.problems]
-            ) from error
+            raise error_of_image(image, error) from error
+
+    def post_images(self, model: str, params: Mapping[str, Any], images: Sequence[bytes]) -> httpx2.Response:
+        """Return the response to a predict request, see `service.client.predictions`."""
+        # The local file name is private and not sent.
+        files = [("image", ("image", content)) for content in images]
+        path = f"/v1/models/{quote(model, safe='')}/predict"
+        return self.call("POST", path, params=params, files=files, timeout_s=LONG_READ_S)
 
     def log(self, job_id: str, *, attempt: int | None = None, tail: int | None = None) -> Iterator[LogLine]:
         """Yield the lines of an attempt's log, by default of the last attempt."""

@@ -2,18 +2,13 @@
 
 import hashlib
 import json
-import tempfile
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from io import BufferedReader
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pipelines.base.errors import ConfigError, FieldProblem
-from pipelines.base.printable import printable
+from service.client.archives import UPLOAD_READ_S, Progress, opened_archive, sent_archive
 from service.client.client import FOLLOW_RETRY_S, RETRY_S, Client
 from service.client.pages import read_pages
 from service.client.responses import JSON_HEADERS, json_body, read_answer
@@ -21,13 +16,8 @@ from service.rest.dataset_schemas import DatasetPage, DatasetSummary, DatasetVie
 from service.store.dataset_records import DatasetStatus
 
 PATH = "/v1/datasets"
-UPLOAD_READ_S = 600.0
-"""The service stores an archive before it responds."""
 POLL_S = 0.5
 NEWEST = "latest"
-
-Progress = Callable[[int], None]
-"""Takes the number of bytes that were sent so far."""
 
 
 def upload_archive(
@@ -38,13 +28,11 @@ def upload_archive(
     Raises:
         ConfigError: the file cannot be read, or the service refuses the archive.
     """
-    with _opened(archive) as file:
+    with opened_archive(archive) as file:
         fields = {"name": name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
         if sources is not None:
             fields["sources"] = json.dumps(sources)
-        file.seek(0)
-        # The local file name is private and not sent.
-        files = {"archive": ("archive", _CountedFile(file, progress))}
+        files = sent_archive(file, progress)
         return read_answer(DatasetView, client.call("POST", PATH, data=fields, files=files, timeout_s=UPLOAD_READ_S))
 
 
@@ -79,57 +67,6 @@ def wait_until_checked(client: Client, reference: str) -> DatasetView:
     while (view := find_dataset(client, reference, patience_s=FOLLOW_RETRY_S)).status is DatasetStatus.CHECKING:
         time.sleep(POLL_S)
     return view
-
-
-@contextmanager
-def packed(folder: Path) -> Iterator[Path]:
-    """Provide a temporary zip with the files of a folder; equal files give equal archives.
-
-    The files are stored without compression: images are compressed already.
-    """
-    with tempfile.TemporaryDirectory(prefix="pyramidion-upload-") as place:
-        path = Path(place, "archive.zip")
-        with zipfile.ZipFile(path, "w", strict_timestamps=False) as archive:
-            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-                with (
-                    file.open("rb") as source,
-                    archive.open(zipfile.ZipInfo(file.relative_to(folder).as_posix()), "w", force_zip64=True) as target,
-                ):
-                    while chunk := source.read(1 << 20):
-                        target.write(chunk)
-        yield path
-
-
-class _CountedFile:
-    """A file that reports how much of it was read."""
-
-    def __init__(self, file: BufferedReader, progress: Progress) -> None:
-        self._file, self._progress = file, progress
-
-    def read(self, size: int = -1) -> bytes:
-        content = self._file.read(size)
-        self._progress(self._file.tell())
-        return content
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def fileno(self) -> int:
-        return self._file.fileno()
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BufferedReader]:
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        message = f"cannot be read ({error.strerror}); name an archive or a folder"
-        raise ConfigError(FieldProblem(printable(str(path)), message)) from error
-    with file:
-        yield file
 
 
 def _path(reference: str) -> str:

@@ -1,18 +1,25 @@
-"""`pyramidion batch-predict`: predict all images of a folder or a data set with a registered model, as a job."""
+"""`pyramidion batch-predict`: predict all images of a folder, a data set or an upload with a model, as a job."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.paths import IMAGE_SUFFIXES
+from pipelines.command_line.predicted_images import find_images, raise_problems
 from pipelines.tasks.thresholds import threshold_option
+from service.client.archives import packed
 from service.client.client import Client
 from service.client.downloads import download_predictions
+from service.client.predictions import batch_predict_images
 from service.commands.client_command import ClientCommand
+from service.commands.upload_progress import upload_progress
 from service.commands.waiting import EXIT_CODES_OF_WAIT, wait_for_end
+from service.rest.schemas import JobView
 
 EPILOG = f"With --wait or --output: {EXIT_CODES_OF_WAIT}"
 
@@ -22,6 +29,12 @@ EPILOG = f"With --wait or --output: {EXIT_CODES_OF_WAIT}"
 @click.option("--version", type=click.IntRange(min=1), metavar="N", help="Version of the model, instead of an alias.")
 @click.option("--folder", metavar="DIR", help="Folder of images, relative to a data root of the service.")
 @click.option("--dataset", metavar="NAME@VERSION", help="Version of a data set; --folder is below its files then.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="PATH",
+    help="Folder, image file, or zip or tar file of this machine, which is uploaded and deleted with the job.",
+)
 @click.option(
     "--threshold", metavar="best|NUMBER", help="Keep only what has a score above it; best: the best one of each class."
 )
@@ -43,6 +56,7 @@ EPILOG = f"With --wait or --output: {EXIT_CODES_OF_WAIT}"
 def batch_predict(
     model: str,
     *,
+    images: Path | None,
     threshold: str | None,
     classes: Sequence[str],
     priority: int,
@@ -53,13 +67,17 @@ def batch_predict(
     output: Path | None,
     **settings: Any,
 ) -> int:
-    """Predict all images of a folder or a data set as a job, and print its id.
+    """Predict all images of a folder, a data set, or an upload as a job, and print its id.
 
     MODEL is a registered model; by default the version of the alias champion is used. The results are files by task:
     detections as COCO results and as a table, classes as a table, embeddings as arrays; images.csv lists all images.
     """
-    if settings["folder"] is None and settings["dataset"] is None:
-        raise click.UsageError("pass --folder DIR (below a data root of the service) or --dataset NAME@VERSION")
+    if settings["folder"] is None and settings["dataset"] is None and images is None:
+        raise click.UsageError(
+            "pass --folder DIR (below a data root of the service), --dataset NAME@VERSION, or --images PATH"
+        )
+    if settings["dataset"] is not None and images is not None:
+        raise click.UsageError("got both --dataset and --images; pass one of them")
     if output is not None and output.is_file():
         raise ConfigError(FieldProblem("--output", f"got the file {str(output)!r}; name a folder"))
     name, _, alias = model.partition("@")
@@ -73,7 +91,8 @@ def batch_predict(
         "resources": {key: value for key, value in limits.items() if value is not None},
     }
     with Client() as client:
-        job = client.batch_predict(name, {key: value for key, value in request.items() if value is not None})
+        options = {key: value for key, value in request.items() if value is not None}
+        job = client.batch_predict(name, options) if images is None else _upload(client, name, images, options)
         print(job.id, flush=True)
         if not wait and output is None:
             return 0
@@ -82,3 +101,14 @@ def batch_predict(
             for path in download_predictions(client, job.id, output):
                 print(path, file=sys.stderr)
         return code
+
+
+def _upload(client: Client, model: str, images: Path, options: Mapping[str, Any]) -> JobView:
+    """Submit a job with the images of a folder, an image file, or an archive."""
+    with ExitStack() as stack:
+        archive = images
+        if images.is_dir() or images.suffix.lower() in IMAGE_SUFFIXES:
+            files, problems = find_images([images])
+            raise_problems(problems)
+            archive = stack.enter_context(packed(images if images.is_dir() else images.parent, files))
+        return batch_predict_images(client, model, archive, options, stack.enter_context(upload_progress(archive)))

@@ -2,31 +2,29 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
-from pipelines.base.console import SafeConsole, terminal_console
+from pipelines.base.console import terminal_console
 from pipelines.base.errors import ConfigError, ExitCode, FieldProblem, PyramidionError, print_error
 from pipelines.spec.load import read_document, write_yaml
+from service.client.archives import packed
 from service.client.client import Client
 from service.client.dataset_tables import dataset_page, datasets_table
 from service.client.datasets import (
-    Progress,
     delete_dataset,
     find_dataset,
     list_datasets,
-    packed,
     register_folder,
     upload_archive,
     wait_until_checked,
 )
 from service.commands.client_command import ClientCommand
+from service.commands.upload_progress import upload_progress
 from service.rest.dataset_schemas import DatasetView
 from service.store.dataset_records import DatasetStatus
 
@@ -56,7 +54,7 @@ def upload(
         else:
             assert path is not None
             archive = stack.enter_context(packed(path)) if path.is_dir() else path
-            view = upload_archive(client, name, archive, given, stack.enter_context(_progress(archive)))
+            view = upload_archive(client, name, archive, given, stack.enter_context(upload_progress(archive)))
         if not no_wait:
             print(f"{view.reference}: the data is checked", file=sys.stderr)
             view = wait_until_checked(client, view.reference)
@@ -119,19 +117,6 @@ def _sources_of(config: str) -> dict[str, Any]:
     if not isinstance(sources, dict):
         raise ConfigError(FieldProblem("--sources", f"got {config!r}, which has no data.sources"))
     return sources
-
-
-@contextmanager
-def _progress(archive: Path) -> Iterator[Progress]:
-    """Show the progress of an upload on a terminal."""
-    console = SafeConsole(stderr=True)
-    if not console.is_terminal or not archive.is_file():
-        yield lambda _: None
-        return
-    columns = (TextColumn("uploading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("upload", total=archive.stat().st_size)
-        yield lambda num_bytes: bar.update(task, completed=num_bytes)
 
 
 def _print(view: DatasetView, *, as_json: bool) -> None:

@@ -12,9 +12,10 @@ from pipelines.base.errors import ConfigError
 from pipelines.base.pictures import picture_name
 from pipelines.base.printable import printable
 from pipelines.command_line.predicted_images import find_images, pictures_folder, print_rows, raise_problems
-from pipelines.tasks.thresholds import ThresholdUnusable, threshold_option
+from pipelines.tasks.thresholds import threshold_option
 from service.child_process import become
 from service.client.client import Client
+from service.client.predictions import predict_images
 from service.commands.client_command import ClientCommand
 
 DEFAULT_ALIAS = "champion"
@@ -49,6 +50,7 @@ class PredictCommand(ClientCommand):
     metavar="best|NUMBER",
     help="Predict only what has a score above it. best: the threshold of each class with the highest F1 on val.",
 )
+@click.option("--class", "classes", multiple=True, metavar="NAME", help="Predict only this class; repeatable.")
 @click.option("--run-dir", metavar="DIR", help="Run folder. `--run-dir DIR --help` lists the options of this form.")
 def predict(
     images: Sequence[Path],
@@ -57,6 +59,7 @@ def predict(
     model: str | None,
     draw: str | None,
     threshold: str | None,
+    classes: Sequence[str],
     run_dir: None,
 ) -> int:
     """Predict images with a registered model of a service, or with the best checkpoint of a run folder.
@@ -70,26 +73,25 @@ def predict(
     if not images and not old_images:
         raise click.UsageError("IMAGE is missing; pass image files or folders with image files")
     name, _, alias = model.partition("@")
-    alias = alias or DEFAULT_ALIAS
     limit = threshold_option(threshold)
-    query = {} if limit is None else {"threshold": str(limit)}
+    query: dict[str, Any] = {"alias": alias or DEFAULT_ALIAS}
+    query |= {} if limit is None else {"threshold": str(limit)}
+    query |= {"classes": list(classes)} if classes else {}
     folder = pictures_folder(draw, Path("runs") / f"predict-{folder_timestamp()}")
     files, problems = find_images([*images, *old_images])
     rows: dict[Path, dict[str, Any]] = {}
     with Client() as client:
-        for file in files:
-            try:
-                rows[file] = {"file": printable(str(file)), **client.predict(name, alias, file, **query)}
-            except ThresholdUnusable:
-                raise
-            except ConfigError as error:
-                problems += error.problems
+        for file, answer in predict_images(client, name, query, files):
+            if isinstance(answer, ConfigError):
+                problems += answer.problems
+            else:
+                rows[file] = {"file": printable(str(file)), **answer}
         print_rows(list(rows.values()))
         if folder is not None and rows:
             folder.mkdir(parents=True, exist_ok=True)
             for number, file in enumerate(rows):
                 target = folder / picture_name(f"{number:04d}", str(file))
-                target.write_bytes(client.draw(name, alias, file, **query))
+                target.write_bytes(client.draw(name, image=file, **query))
                 print(target, file=sys.stderr)
     raise_problems(problems)
     return 0

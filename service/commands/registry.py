@@ -9,7 +9,8 @@ TRAINER_COMMANDS = {
     for name, text in {
         "fit": "Train a model, evaluate its best checkpoint, and register it.",
         "check": "Report the data, the network and the trainable parts of a job.",
-        "plan": "List parameter groups with learning rate, decay and schedule.",
+        "plan": "List parameter groups with their rates, and estimate time and memory.",
+        "lr-find": "Suggest a learning rate from a short training in which it grows.",
         "validate": "Evaluate a run's best checkpoint on the val split.",
         "test": "Evaluate a run's best checkpoint on the test split.",
     }.items()

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.base.errors import DISK_FULL_ERRNOS, ConfigError, ExitCode
+from pipelines.base.paths import IMAGE_SUFFIXES
+from pipelines.command_line.predicted_images import find_images
 from pipelines.data.dataset.roots import find_root
 from pipelines.run_folder.files import write_atomic
 from service.child_process import die_with_parent
 from service.datasets.archives import extract_archive
-from service.datasets.errors import DatasetError
+from service.datasets.errors import ArchiveInvalid, DatasetError
 from service.datasets.examination import Examination, examine
 from service.datasets.extraction import Extracted, ExtractionLimits
 from service.datasets.folder import ARCHIVES, CheckRequest, CheckSummary, ClassCount, DatasetFolder, TaskStatistics
@@ -71,6 +73,8 @@ def check(request: CheckRequest, folder: DatasetFolder, settings: Settings) -> C
     files, extracted = folder.files, Extracted()
     try:
         files, extracted = _files(request, folder, settings)
+        if request.is_for_jobs:
+            return CheckSummary(is_ready=True, num_images=_count_images(files), **_sizes(extracted))
         found = examine(files, folder.document, request.sources, may_write=request.folder is None)
     except (DatasetError, ArchiveDamaged, ArchiveMissing) as error:
         shutil.rmtree(folder.files, ignore_errors=True)
@@ -110,6 +114,14 @@ def _files(request: CheckRequest, folder: DatasetFolder, settings: Settings) -> 
     extracted = extract_archive(local or copy, folder.files, limits)
     copy.unlink(missing_ok=True)
     return folder.files, extracted
+
+
+def _count_images(files: Path) -> int:
+    """Return the number of image files, which are not opened; raises ArchiveInvalid if there are none."""
+    images, _ = find_images([files])
+    if not images:
+        raise ArchiveInvalid(f"contains no image files ({', '.join(sorted(IMAGE_SUFFIXES))}); pack some")
+    return len(images)
 
 
 def _summary(

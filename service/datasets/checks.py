@@ -11,9 +11,8 @@ import os
 import shutil
 import uuid
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pipelines.base.errors import ExitCode
 from pipelines.base.links import LINKS_VARIABLE
@@ -46,10 +45,17 @@ NEEDED = ("ROOT", "DATA_ROOTS", "STORAGE_", "DATASET_", "MIN_FREE_")
 """Starts of the settings that the process of a check needs."""
 
 
+class Threads(Protocol):
+    """Runs blocking calls in threads; an error of its own ends a check, which another process repeats then."""
+
+    async def run(self, function: Callable[[], T], /) -> T:
+        """Return the result of a call."""
+
+
 class DatasetChecks:
     """Starts checks that are due, as long as `run` runs."""
 
-    def __init__(self, store: DatasetStore, storage: ArchiveStorage, settings: Settings, threads: Executor) -> None:
+    def __init__(self, store: DatasetStore, storage: ArchiveStorage, settings: Settings, threads: Threads) -> None:
         self._store, self._storage, self._settings, self._threads = store, storage, settings, threads
         self._is_due = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
@@ -130,7 +136,7 @@ class DatasetChecks:
         request = CheckRequest(
             id=version.id, name=version.name, reference=version.reference, content_sha256=version.content_sha256,
             folder=version.folder, sources=version.sources,
-            max_bytes=max(0, self._settings.dataset_quota_bytes - used),
+            max_bytes=max(0, self._settings.dataset_quota_bytes - used), is_for_jobs=version.of_jobs,
         )  # fmt: skip
         folder.request.write_text(request.model_dump_json(), "utf-8")
 
@@ -155,8 +161,12 @@ class DatasetChecks:
                         return None
             return ended.result()
         finally:
-            await asyncio.shield(self._call(partial(_kill_session, child.pid)))
-            await asyncio.shield(ended)
+            try:
+                await asyncio.shield(self._call(partial(_kill_session, child.pid)))
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    child.kill()  # also if no thread could find its descendants
+                await asyncio.shield(ended)
 
     async def _renew(self, version: DatasetVersion, owner: str) -> bool:
         try:
@@ -224,7 +234,7 @@ class DatasetChecks:
                 log.warning("data set %s is not deleted yet: %s", version.reference, error)
 
     async def _call(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await self._threads.run(work)
 
 
 def _kill_session(leader: int) -> None:

@@ -10,10 +10,10 @@ from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.index import build_index
 from pipelines.data.drafting.commands import init_document
 from pipelines.data.drafting.readings import choose, find_readings
+from pipelines.data.drafting.source_document import document_of_sources
 from pipelines.formats.folder_contents import FolderContents
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import Document, read_document, validate_document, write_yaml
-from service.datasets.source_document import document_of_sources
 
 NO_VAL = "has no val split, which training needs; give sources with a val split, or upload more images"
 NO_LABELS = "has no labels, so it can be used for predictions only"

@@ -34,6 +34,7 @@ class CheckRequest(BaseModel):
         folder: path below a data root; None for an archive.
         sources: how the data is read; None: the format is recognized.
         max_bytes: of the extracted files.
+        is_for_jobs: whether the files are extracted, but neither read nor checked: a job predicts the images.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,6 +46,7 @@ class CheckRequest(BaseModel):
     folder: str | None
     sources: dict[str, Any] | None
     max_bytes: int
+    is_for_jobs: bool = False
 
 
 class ClassCount(BaseModel):

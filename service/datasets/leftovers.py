@@ -1,4 +1,5 @@
-"""Delete what API processes that were killed have left: uploads, folders of checks, and archives without a version.
+"""Delete what API processes that were killed have left: uploads, folders of checks, archives without a version, and
+copies of models.
 
 An archive is stored before the row of its version exists. A note in the folder of incoming files names it meanwhile, so
 that an archive whose process was killed in between is found without listing the storage, which others may share.
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from pipelines.base.errors import DISK_FULL_ERRNOS
 from service.datasets.folder import INCOMING, all_check_folders
+from service.settings import Settings
 from service.storage.base import ArchiveKey, ArchiveStorage, StorageError, StorageFull, StorageUnavailable
 from service.store.datasets import DatasetStore
 from service.store.errors import StoreUnavailable
@@ -56,32 +58,40 @@ class Leftovers:
     Args:
         store: knows all versions.
         storage: of the archives.
-        datasets_dir: folder of all data sets.
-        upload_timeout_s: maximum duration of an upload; what is older than twice this time belongs to no upload.
+        settings: with the folders, and the maximum duration of an upload; what is older than twice this time belongs to
+            no upload and to no download.
     """
 
-    def __init__(
-        self, store: DatasetStore, storage: ArchiveStorage, datasets_dir: Path, upload_timeout_s: float
-    ) -> None:
-        self._store, self._storage, self._datasets_dir = store, storage, datasets_dir
-        self._max_age_s = 2 * upload_timeout_s
+    def __init__(self, store: DatasetStore, storage: ArchiveStorage, settings: Settings) -> None:
+        self._store, self._storage = store, storage
+        self._datasets_dir, self._downloads_dir = settings.datasets_dir, settings.downloads_dir
+        self._max_age_s = 2 * settings.upload_timeout_s
 
     def remove(self) -> None:
         """Delete all leftovers; what cannot be deleted now remains for the next call."""
-        for step in (self._remove_uploads, self._remove_checks, self._storage_partials):
+        for step in (self._remove_uploads, self._remove_checks, self._remove_downloads, self._storage_partials):
             try:
                 step()
             except (OSError, StorageError, StoreUnavailable) as error:
                 log.warning("leftovers of data sets are not deleted yet: %s", error)
 
     def _remove_uploads(self) -> None:
+        for path in self._old(self._datasets_dir / INCOMING):
+            with contextlib.suppress(FileNotFoundError):
+                self._remove_archive_without_version(path)
+                path.unlink()
+
+    def _remove_downloads(self) -> None:
+        for path in self._old(self._downloads_dir):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _old(self, folder: Path) -> Iterator[Path]:
         now = time.time()
-        for path in (self._datasets_dir / INCOMING).glob("*"):
+        for path in folder.glob("*"):
             with contextlib.suppress(FileNotFoundError):
                 # A time in the future was written before the clock was set back.
                 if abs(now - path.stat().st_mtime) > self._max_age_s:
-                    self._remove_archive_without_version(path)
-                    path.unlink()
+                    yield path
 
     def _remove_archive_without_version(self, note: Path) -> None:
         key = ArchiveKey.parse(note.name.removesuffix(_NOTE).replace(".", "/"))

@@ -12,7 +12,7 @@ from service.datasets.listing import list_folder
 from service.datasets.usable import UsableDataset
 from service.principal import Principal
 from service.settings import Settings
-from service.store.dataset_records import DatasetStatus, DatasetVersion
+from service.store.dataset_records import DatasetStatus, DatasetVersion, NewDatasetVersion, reference_of
 from service.store.datasets import DatasetStore
 from service.store.errors import DatasetNotFound
 
@@ -63,6 +63,11 @@ def usable_dataset(reference: str, principal: Principal, store: DatasetStore, se
         reason = f" ({found.message})" if found.message else ""
         raise DatasetUnusable(f"got {reference!r}, which is {found.status}{reason}; name a version that is ready")
     return UsableDataset(found.id, found.reference, _root(found, store, settings), found.sources)
+
+
+def dataset_of_images(new: NewDatasetVersion) -> UsableDataset:
+    """Return images that are uploaded with a job, as the job will read them."""
+    return UsableDataset(new.id, reference_of(new.name, new.sha256), f"{new.id}/{FILES}", None)
 
 
 def _root(version: DatasetVersion, store: DatasetStore, settings: Settings) -> str:

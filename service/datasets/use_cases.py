@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.base.errors import ConfigError
 from pipelines.data.dataset.roots import find_root
@@ -25,11 +25,13 @@ from service.disk_space import require_free_space
 from service.principal import Principal
 from service.settings import Settings
 from service.storage.base import ArchiveKey, ArchiveStorage
-from service.store.dataset_records import DatasetStatus, DatasetVersion, NewDatasetVersion
+from service.store.dataset_records import DatasetStatus, DatasetVersion, JobImages, NewDatasetVersion
 from service.store.datasets import DatasetStore
-from service.store.errors import DatasetBeingDeleted, DatasetInUse, QuotaExceeded
+from service.store.errors import DatasetInUse, StoreUnavailable
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 NEWEST = "latest"
 """The name of the newest version that is ready."""
@@ -110,18 +112,66 @@ class Datasets:
             archive_bytes=archive.num_bytes,
             sources=sources,
         )
-        key = ArchiveKey(archive.sha256, new.id)
+
+        def create() -> tuple[tuple[DatasetVersion, bool], bool]:
+            version, is_new = self._store.create(new, principal, self._settings.dataset_quota_bytes)
+            return (version, is_new), version.id == new.id
+
+        version, is_new = self._with_archive(new, archive, create)
+        return self._added(principal, version, is_new=is_new)
+
+    def new_images(self, archive: ReceivedArchive) -> JobImages:
+        """Return an archive of images as the data set of a job, which nothing was stored of yet."""
+        version_id = secrets.token_hex(6)
+        version = NewDatasetVersion(
+            id=version_id,
+            name=f"images-{version_id}",
+            sha256=archive.sha256,
+            content_sha256=archive.sha256,
+            archive_bytes=archive.num_bytes,
+            of_jobs=True,
+        )
+        return JobImages(version, self._settings.dataset_quota_bytes)
+
+    def store_images(
+        self, archive: ReceivedArchive, images: JobImages, queue: Callable[[], tuple[T, bool]]
+    ) -> tuple[T, bool]:
+        """Store an archive of images, and queue the job that they belong to.
+
+        Args:
+            archive: the upload.
+            images: its future version.
+            queue: writes the job and the version in one transaction; returns the job, with False if it existed before.
+
+        Raises:
+            DiskAlmostFull: the disk of the root has too little free space.
+            StorageError: the archive cannot be stored.
+            QuotaExceeded: the data sets of the tenant would be too large.
+        """
+        self._require_space_for(archive)
+
+        def write() -> tuple[tuple[T, bool], bool]:
+            job, is_new = queue()
+            return (job, is_new), is_new
+
+        return self._with_archive(images.version, archive, write)
+
+    def _with_archive(self, new: NewDatasetVersion, archive: ReceivedArchive, write: Callable[[], tuple[T, bool]]) -> T:
+        """Store an archive and write its row; the archive is deleted if `write` fails, or returns that it is unused."""
+        key = ArchiveKey(new.content_sha256, new.id)
         with noted(self._settings.datasets_dir, key):
             with archive.path.open("rb") as file:
                 self._storage.put(key, file)
             try:
-                version, is_new = self._store.create(new, principal, self._settings.dataset_quota_bytes)
-            except (QuotaExceeded, DatasetBeingDeleted):
+                written, is_used = write()
+            except StoreUnavailable:
+                raise  # the row may have been written
+            except Exception:
                 self._storage.delete(key)
                 raise
-            if version.id != new.id:
+            if not is_used:
                 self._storage.delete(key)
-        return self._added(principal, version, is_new=is_new)
+        return written
 
     def _require_space_for(self, archive: ReceivedArchive) -> None:
         """Raise DiskAlmostFull if storing an archive on the disk of the root would leave too little free space."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.datasets.resolution import DatasetUnusable, data_roots_of_jobs
+from service.datasets.resolution import DatasetUnusable, data_roots_of_jobs, dataset_of_images
 from service.datasets.usable import UsableDataset
 from service.jobs.errors import InvalidJob, JobProblem
 from service.jobs.kinds.base import JobKind
@@ -12,6 +12,7 @@ from service.jobs.kinds.fit import FitKind
 from service.jobs.kinds.registry import job_kind
 from service.resources import CPUS, GPUS, ResourceCounts
 from service.settings import Settings
+from service.store.dataset_records import JobImages
 from service.store.records import NewJob
 
 FindDataset = Callable[[str], UsableDataset]
@@ -27,6 +28,7 @@ class JobSubmission:
         timeout_s: time limit, from the start of the first attempt.
         kind: see `service.jobs.kinds.registry`.
         config_at: the path of the document in the request, for problems.
+        images: images that are uploaded with the job; the document names no data set then.
     """
 
     config: Mapping[str, Any]
@@ -35,6 +37,7 @@ class JobSubmission:
     timeout_s: float | None = None
     kind: str = FitKind.name
     config_at: tuple[str, ...] = ("config",)
+    images: JobImages | None = None
 
 
 def check_submission(
@@ -56,11 +59,16 @@ def check_submission(
     problems = resource_problems(submission.resources, capacity)
     try:
         config, roots, dataset_id = submission.config, settings, None
-        if (named := kind.dataset(config)) is not None:
+        dataset: UsableDataset | None = None
+        if submission.images is not None:
+            dataset = dataset_of_images(submission.images.version)
+        elif (named := kind.dataset(config)) is not None:
             dataset = _find_dataset(named, kind, datasets)
-            config, dataset_id = kind.with_dataset(config, dataset), dataset.id
+            dataset_id = dataset.id
+        if dataset is not None:
+            config = kind.with_dataset(config, dataset)
             roots = settings.model_copy(update={"data_roots": data_roots_of_jobs(settings)})
-        checked = kind.check(config, roots, capacity)
+        checked = kind.check(config, roots, capacity, has_files=submission.images is None)
     except InvalidJob as error:
         located = [problem.below(*submission.config_at) for problem in error.problems]
         raise InvalidJob([*located, *problems]) from error
@@ -76,6 +84,7 @@ def check_submission(
         timeout_s=submission.timeout_s,
         kind=kind.name,
         dataset_id=dataset_id,
+        images=submission.images,
     )
 
 
@@ -91,8 +100,8 @@ def resource_problems(wanted: ResourceCounts, capacity: ResourceCounts) -> list[
     return [
         JobProblem(
             ("resources", name),
-            f"got {count}; this server has {capacity.get(name, 0)} for all jobs together, "
-            "so the job would wait forever",
+            f"got {count}, but this server has {capacity.get(name, 0)} for all jobs together, so the job would wait "
+            f"forever; request at most {capacity.get(name, 0)}",
         )
         for name, count in wanted.items()
         if count > capacity.get(name, 0)

@@ -210,10 +210,10 @@ class Jobs:
             raise NotOver(job)
         if problems := resource_problems(job.resources, self._capacity):
             raise InvalidJob(problems)
-        config = self._store.config(job_id)
+        config, used = self._store.config(job_id), self._datasets.of_job(job.id)
         new = NewJob(
             job.name, config, job.priority, job.cpus, job.gpus, job.timeout_s, job.id, job.kind,
-            dataset_id=self._datasets.of_job(job.id), tenant=job.tenant,
+            dataset_id=None if used is None else used.id, tenant=job.tenant,
         )  # fmt: skip
         return self.queue(principal, new, key)
 
@@ -237,7 +237,7 @@ class Jobs:
             job,
             self._store.config(job.id),
             self._store.attempts(job.id),
-            waits_for(job, self._store, self.supervision, self._capacity, principal),
+            waits_for(job, self._store, self._datasets, self.supervision, self._capacity, principal),
             self._settings.run_dir(job.id),
         )
 

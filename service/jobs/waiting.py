@@ -7,6 +7,8 @@ from service.jobs.supervisor_watch import SupervisorWatch
 from service.principal import LOCAL_USER, Principal
 from service.resources import ResourceCounts, shortages, total
 from service.states import JobStatus
+from service.store.dataset_records import DatasetStatus
+from service.store.datasets import DatasetStore
 from service.store.jobs import JobStore
 from service.store.records import Job
 
@@ -16,6 +18,7 @@ SHOWN_HOLDERS = 3
 def waits_for(
     job: Job,
     store: JobStore,
+    datasets: DatasetStore,
     supervision: SupervisorWatch,
     capacity: ResourceCounts,
     principal: Principal = LOCAL_USER,
@@ -31,12 +34,15 @@ def waits_for(
     if job.not_before > time.time():
         until = datetime.fromtimestamp(job.not_before, UTC).strftime("%H:%M:%S")
         return f"attempt {job.attempt} failed; the next one starts at {until} UTC or later"
+    used = datasets.of_job(job.id)
+    if used is not None and used.status is DatasetStatus.CHECKING:
+        return "its images are being extracted" if used.of_jobs else f"the data set {used.reference} is being checked"
     reasons = []
     if ahead := store.jobs_ahead(job):
         reasons.append("1 job is ahead" if ahead == 1 else f"{ahead} jobs are ahead")
     holders = store.holders()
-    used = total(holder.resources for holder in holders)
-    free = {name: max(0, count - used.get(name, 0)) for name, count in capacity.items()}
+    held_in_all = total(holder.resources for holder in holders)
+    free = {name: max(0, count - held_in_all.get(name, 0)) for name, count in capacity.items()}
     for name in shortages(job.resources, free):
         held = {holder.id: holder.resources[name] for holder in holders if principal.sees(holder.tenant)}
         needed = f"needs {job.resources[name]} of {capacity.get(name, 0)} {name}, {free.get(name, 0)} are free"

@@ -35,6 +35,7 @@ class DatasetSummary(Answer):
     archive_bytes: int = Field(description="size of the uploaded archive; 0 for a folder")
     files_bytes: int = Field(description="size of the extracted files")
     num_images: int | None = Field(description="null until the check has ended")
+    of_jobs: bool = Field(description="images that were uploaded with a job, and are deleted with it")
     created_at: datetime = Field(description="time of the upload or registration")
     created_by: str = Field(description="name of the key or of the user")
     checked_at: datetime | None = Field(description="end of the check; null before it")

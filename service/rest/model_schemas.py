@@ -10,7 +10,8 @@ from pipelines.base.names import Name
 from pipelines.spec.batch_prediction import PredictionSettings
 from pipelines.tasks.kinds import answer_fields
 from pipelines.tasks.thresholds import BEST, VALID_THRESHOLDS, read_threshold
-from service.rest.schemas import Answer, ProblemDetails, Request, ResourcesRequest
+from service.rest.job_request import ResourcesRequest
+from service.rest.schemas import Answer, ProblemDetails, Request
 
 
 class ModelSummary(Answer):

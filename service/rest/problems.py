@@ -10,6 +10,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from pipelines.base.errors import ModelFilesUnavailable, RegistryError
 from service.datasets.errors import DatasetError, FolderInvalid
@@ -145,10 +146,19 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     detail = str(error.detail)
     if error.status_code == http.HTTPStatus.NOT_FOUND:
         detail = f"{request.url.path} does not exist; /docs lists all paths"
+    headers = error.headers
     if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "none")
+        allowed = _methods(request) or (error.headers or {}).get("Allow", "none")
+        headers = {**(headers or {}), "Allow": allowed}
         detail = f"{request.url.path} does not support {request.method}; it supports {allowed}"
-    return problem_response(error.status_code, phrase(error.status_code), detail, headers=error.headers)
+    return problem_response(error.status_code, phrase(error.status_code), detail, headers=headers)
+
+
+def _methods(request: Request) -> str:
+    """Return the documented methods of a path, of which the framework names those of one route."""
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    found = [methods for template, methods in paths.items() if compile_path(template)[0].match(request.url.path)]
+    return ", ".join(sorted({method.upper() for methods in found for method in methods}))
 
 
 def _response_of(problem: Problem) -> Response:
@@ -165,7 +175,8 @@ def _field(details: Mapping[str, Any]) -> ProblemField:
     message = _message(details)
     if where == "body":
         return ProblemField(pointer=pointer(path), detail=message)
-    return ProblemField(pointer="", detail=f"{where} parameter {'.'.join(map(str, path))!r}: {message}")
+    # The values of a repeated parameter have indexes, which its client does not write.
+    return ProblemField(pointer="", detail=f"{where} parameter {path[0]!r}: {message}")
 
 
 def _message(details: Mapping[str, Any]) -> str:

@@ -6,10 +6,8 @@ Torch-free. The client reads responses with the same classes.
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
-from service.jobs.kinds.registry import JobKindName
-from service.resources import CPUS, GPUS
 from service.states import FailureKind, JobStatus
 from service.store.records import EventKind, Outcome
 
@@ -30,30 +28,6 @@ class Page(Answer):
     """Base of the pages of lists."""
 
     next_cursor: str | None = Field(description="value of `cursor` for the next page; null on the last page")
-
-
-class ResourcesRequest(Request):
-    """Resources that a job requests; a missing value is the server's default."""
-
-    cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="CPU cores, and threads of the trainer")
-    gpus: Annotated[int, Field(ge=0)] | None = Field(None, description="number of GPUs")
-    timeout_s: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="maximum seconds from the start of the first attempt to the end of the job"
-    )
-
-    def counts(self) -> dict[str, int]:
-        """Return the counts that are requested, by resource."""
-        counts = {CPUS: self.cpus, GPUS: self.gpus}
-        return {name: count for name, count in counts.items() if count is not None}
-
-
-class JobRequest(Request):
-    """A job to submit."""
-
-    config: dict[str, JsonValue] = Field(description="the job document; GET /v1/catalog/schema returns its schema")
-    kind: JobKindName = Field("fit", description="what the job does; each kind has its own document")
-    priority: Annotated[int, Field(ge=-100, le=100)] = Field(0, description="jobs with a higher priority start earlier")
-    resources: ResourcesRequest = Field(ResourcesRequest(), description="resources of the job")
 
 
 class PriorityRequest(Request):
@@ -283,3 +257,5 @@ class Capabilities(Answer):
     max_json_bytes: int = Field(description="size of a JSON body")
     max_image_bytes: int = Field(description="size of an uploaded image file")
     max_image_pixels: int = Field(description="pixels of an uploaded image")
+    max_images: int = Field(1, description="images in one predict request")
+    max_images_bytes: int = Field(0, description="size of all image files of one predict request")

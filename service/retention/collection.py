@@ -79,6 +79,7 @@ class Collection:
                 log.info("%s: deleted; %s", deletion.subject, deletion.reason)
                 done.append(deletion)
                 report(deletion)
+        self._delete_images_of_deleted_jobs()
         return done
 
     def _delete(self, deletion: Deletion) -> bool:
@@ -119,6 +120,14 @@ class Collection:
             return False
         remove_folder(version_folder(self._settings.datasets_dir, dataset_id).path)
         return True
+
+    def _delete_images_of_deleted_jobs(self) -> None:
+        """Delete the files of versions that were uploaded with jobs; the API deletes their archives and rows."""
+        for version in self._datasets.deleting():
+            try:
+                remove_folder(version_folder(self._settings.datasets_dir, version.id).path)
+            except OSError as error:
+                self.problems.append(f"{version.reference}: {error.strerror}; its files will be deleted later")
 
     def _delete_job(self, job_id: str) -> bool:
         if not self._store.mark(job_id, self._protection.newest_job):

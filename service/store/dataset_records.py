@@ -28,6 +28,19 @@ class NewDatasetVersion:
     archive_bytes: int = 0
     folder: str | None = None
     sources: dict[str, Any] | None = None
+    of_jobs: bool = False
+
+
+@dataclass(frozen=True)
+class JobImages:
+    """Images that are uploaded with a job, and become a version of a data set in the transaction that adds the job.
+
+    Attributes:
+        quota_bytes: of the tenant.
+    """
+
+    version: NewDatasetVersion
+    quota_bytes: int
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,7 @@ class DatasetVersion:
     check_attempts: int
     files_bytes: int
     num_images: int | None
+    of_jobs: bool = False
 
     @property
     def version(self) -> str:
@@ -62,7 +76,7 @@ class DatasetVersion:
     @property
     def reference(self) -> str:
         """The name of the version in documents."""
-        return f"{self.name}@{self.version}"
+        return reference_of(self.name, self.sha256)
 
 
 @dataclass(frozen=True)
@@ -81,3 +95,8 @@ class CheckedDataset:
     sources: dict[str, Any] | None = None
     files_bytes: int = 0
     num_images: int | None = None
+
+
+def reference_of(name: str, sha256: str) -> str:
+    """Return the name of a version in documents."""
+    return f"{name}@{sha256[:SHORT_DIGITS]}"

@@ -2,21 +2,28 @@
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Engine, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service.principal import LOCAL_USER, Principal
 from service.store.audit import append_audit
 from service.store.database import reading, writing
 from service.store.dataset_records import CheckedDataset, DatasetStatus, DatasetVersion, NewDatasetVersion
-from service.store.errors import DatasetBeingDeleted, DatasetInUse, DatasetNotFound, QuotaExceeded, QuotaOwner
-from service.store.locks import lock_quota
+from service.store.dataset_rows import (
+    COLUMNS,
+    insert_version,
+    locked_version,
+    require_space,
+    update_version,
+    used_bytes,
+    version_of,
+)
+from service.store.dataset_uses import dataset_of_job
+from service.store.errors import DatasetBeingDeleted, DatasetInUse, DatasetNotFound
 from service.store.tables import dataset_uses, dataset_versions, jobs
 
-_COLUMNS = tuple(dataset_versions.c[field.name] for field in fields(DatasetVersion))
 _ROW = dataset_versions.c
 MAX_SHOWN_USERS = 5
 MAX_DELAY_S = 600.0
@@ -54,24 +61,19 @@ class DatasetStore:
     def _create(self, new: NewDatasetVersion, by: Principal, quota_bytes: int) -> tuple[DatasetVersion, bool]:
         now = round(time.time(), 6)
         with writing(self._engine) as connection:
-            found = _locked(connection, _ROW.tenant == by.tenant, _ROW.name == new.name, _ROW.sha256 == new.sha256)
+            found = locked_version(
+                connection, _ROW.tenant == by.tenant, _ROW.name == new.name, _ROW.sha256 == new.sha256
+            )
             if found is not None:
                 if found.status is DatasetStatus.DELETING:
                     raise DatasetBeingDeleted(found.reference)
                 if found.status is DatasetStatus.INVALID:
-                    found = _update(connection, found, status=DatasetStatus.CHECKING, check_due_at=now,
-                                    check_attempts=0, message=None)  # fmt: skip
+                    found = update_version(
+                        connection, found, status=DatasetStatus.CHECKING, check_due_at=now, check_attempts=0,
+                        message=None,
+                    )  # fmt: skip
                 return found, False
-            lock_quota(connection, by.tenant)
-            _require_space(connection, by, new.archive_bytes, quota_bytes)
-            values = {
-                **asdict(new), "tenant": by.tenant, "created_by": by.name, "key_id": by.key_id,
-                "status": DatasetStatus.CHECKING, "created_at": now, "check_due_at": now, "check_attempts": 0,
-                "files_bytes": 0,
-            }  # fmt: skip
-            added = _version(connection.execute(insert(dataset_versions).values(values).returning(*_COLUMNS)).one())
-            append_audit(connection, by, "dataset.create", added.reference)
-            return added, True
+            return insert_version(connection, new, by, quota_bytes), True
 
     def find_invalid(self, tenant: str, name: str, sha256: str) -> str | None:
         """Return the id of the version with some content if its check has found it to be invalid."""
@@ -89,7 +91,7 @@ class DatasetStore:
     def used_bytes(self, tenant: str) -> int:
         """Return the size of all versions of a tenant: archives and extracted files."""
         with reading(self._engine) as connection:
-            return _used_bytes(connection, _ROW.tenant == tenant)
+            return used_bytes(connection, _ROW.tenant == tenant)
 
     def free_bytes(self, by: Principal, quota_bytes: int) -> int:
         """Return the number of bytes that a principal may still store.
@@ -98,7 +100,7 @@ class DatasetStore:
             QuotaExceeded: there are none.
         """
         with reading(self._engine) as connection:
-            return _require_space(connection, by, 1, quota_bytes)
+            return require_space(connection, by, 1, quota_bytes)
 
     def find(self, tenant: str | None, name: str, version: str | None) -> DatasetVersion:
         """Return the version whose digest starts with `version`, or the newest ready one for None.
@@ -111,12 +113,12 @@ class DatasetStore:
             conditions.append(_ROW.status == DatasetStatus.READY)
         else:
             conditions.append(_ROW.sha256.startswith(version, autoescape=True))
-        query = select(*_COLUMNS).where(*conditions).order_by(_ROW.number.desc()).limit(1)
+        query = select(*COLUMNS).where(*conditions).order_by(_ROW.number.desc()).limit(1)
         with reading(self._engine) as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
             raise DatasetNotFound(name, version)
-        return _version(row)
+        return version_of(row)
 
     def page(
         self,
@@ -135,9 +137,9 @@ class DatasetStore:
             conditions.append(_ROW.status.in_(sorted(statuses)))
         if before_number is not None:
             conditions.append(_ROW.number < before_number)
-        query = select(*_COLUMNS).where(*conditions).order_by(_ROW.number.desc()).limit(limit)
+        query = select(*COLUMNS).where(*conditions).order_by(_ROW.number.desc()).limit(limit)
         with reading(self._engine) as connection:
-            return [_version(row) for row in connection.execute(query)]
+            return [version_of(row) for row in connection.execute(query)]
 
     def claim_check(self, owner: str, lease_s: float) -> DatasetVersion | None:
         """Return a version whose check is due, and let nobody else check it for `lease_s`; None if none is due."""
@@ -145,7 +147,7 @@ class DatasetStore:
         # A later time than any claim or delay sets was written before the clock was set back.
         is_due = (_ROW.check_due_at <= now) | (_ROW.check_due_at > now + MAX_DELAY_S)
         due = (_ROW.status == DatasetStatus.CHECKING, is_due)
-        query = select(*_COLUMNS).where(*due).order_by(_ROW.number).limit(1).with_for_update(skip_locked=True)
+        query = select(*COLUMNS).where(*due).order_by(_ROW.number).limit(1).with_for_update(skip_locked=True)
         with reading(self._engine) as connection:
             if connection.execute(select(_ROW.id).where(*due).limit(1)).one_or_none() is None:
                 return None
@@ -153,8 +155,8 @@ class DatasetStore:
             row = connection.execute(query).one_or_none()
             if row is None:
                 return None
-            found = _version(row)
-            return _update(connection, found, check_owner=owner, check_due_at=now + lease_s,
+            found = version_of(row)
+            return update_version(connection, found, check_owner=owner, check_due_at=now + lease_s,
                            check_attempts=found.check_attempts + 1)  # fmt: skip
 
     def renew_check(self, dataset_id: str, owner: str, lease_s: float) -> bool:
@@ -197,11 +199,10 @@ class DatasetStore:
         with reading(self._engine) as connection:
             return list(connection.execute(query).scalars())
 
-    def of_job(self, job_id: str) -> str | None:
-        """Return the id of the version that a job uses, if any."""
-        query = select(dataset_uses.c.dataset_id).where(dataset_uses.c.job_id == job_id)
+    def of_job(self, job_id: str) -> DatasetVersion | None:
+        """Return the version that a job uses, if any."""
         with reading(self._engine) as connection:
-            return connection.execute(query).scalar_one_or_none()
+            return dataset_of_job(connection, job_id)
 
     def start_deletion(
         self, dataset_id: str, by: Principal = LOCAL_USER, runs_without_models: Collection[str] = ()
@@ -218,7 +219,7 @@ class DatasetStore:
             DatasetInUse: a job that is not deleted uses it, or a deleted one that may have a model.
         """
         with writing(self._engine) as connection:
-            found = _locked(connection, _ROW.id == dataset_id)
+            found = locked_version(connection, _ROW.id == dataset_id)
             if found is None:
                 raise DatasetNotFound(dataset_id, None)
             using = select(jobs.c.id).join(dataset_uses, dataset_uses.c.job_id == jobs.c.id)
@@ -232,7 +233,7 @@ class DatasetStore:
                 raise DatasetInUse(found.reference, [f"the models of run {run}" for run in unknown])
             connection.execute(delete(dataset_uses).where(uses))
             append_audit(connection, by, "dataset.delete", found.reference, tenant=found.tenant)
-            return _update(connection, found, status=DatasetStatus.DELETING, check_owner=None)
+            return update_version(connection, found, status=DatasetStatus.DELETING, check_owner=None)
 
     def finish_deletion(self, dataset_id: str) -> None:
         """Delete the row of a version whose files were deleted."""
@@ -247,37 +248,3 @@ class DatasetStore:
 
 def _of(tenant: str | None) -> list[ColumnElement[bool]]:
     return [] if tenant is None else [_ROW.tenant == tenant]
-
-
-def _version(row: Row[Any]) -> DatasetVersion:
-    values = row._asdict()
-    return DatasetVersion(**{**values, "status": DatasetStatus(values["status"])})
-
-
-def _locked(connection: Connection, *conditions: ColumnElement[bool]) -> DatasetVersion | None:
-    row = connection.execute(select(*_COLUMNS).where(*conditions).with_for_update()).one_or_none()
-    return None if row is None else _version(row)
-
-
-def _update(connection: Connection, found: DatasetVersion, **values: Any) -> DatasetVersion:
-    query = update(dataset_versions).where(_ROW.id == found.id).values(values)
-    return _version(connection.execute(query.returning(*_COLUMNS)).one())
-
-
-def _require_space(connection: Connection, by: Principal, num_bytes: int, quota_bytes: int) -> int:
-    """Return the number of bytes that a principal may still store; raises QuotaExceeded if they are too few."""
-    limits: list[tuple[QuotaOwner, ColumnElement[bool], int]] = [("tenant", _ROW.tenant == by.tenant, quota_bytes)]
-    if by.key_id is not None and by.limits.storage_bytes is not None:
-        limits.append(("key", _ROW.key_id == by.key_id, by.limits.storage_bytes))
-    free = []
-    for owner, condition, limit in limits:
-        used = _used_bytes(connection, condition)
-        if used + num_bytes > limit:
-            raise QuotaExceeded(owner, used, num_bytes, limit)
-        free.append(limit - used)
-    return min(free)
-
-
-def _used_bytes(connection: Connection, condition: ColumnElement[bool]) -> int:
-    total = func.coalesce(func.sum(_ROW.archive_bytes + _ROW.files_bytes), 0)
-    return int(connection.execute(select(total).where(condition)).scalar_one())

@@ -16,6 +16,7 @@ class JobGauges:
     """Numbers about all jobs. Times are seconds since 1970.
 
     Attributes:
+        counts: number of jobs by kind of work and status.
         failures: number of failed jobs by failure kind.
         startable_since: the earliest start of the oldest queued job whose earliest start has passed; None without one.
         unsettled: number of jobs that have ended, but whose final status MLflow does not have yet.
@@ -23,6 +24,7 @@ class JobGauges:
         heartbeat_at: the last heartbeat of the supervisor, by its clock; None if none has ever run.
     """
 
+    counts: dict[tuple[str, str], int]
     failures: dict[str, int]
     startable_since: float | None
     unsettled: int
@@ -37,12 +39,15 @@ def read_gauges(engine: Engine) -> JobGauges:
     unsettled = select(func.count(), func.min(jobs.c.finished_at)).where(
         jobs.c.mlflow_run_id.is_not(None), jobs.c.mlflow_status.is_(None), jobs.c.finished_at.is_not(None)
     )
+    counted = select(jobs.c.kind, jobs.c.status, func.count()).group_by(jobs.c.kind, jobs.c.status)
     with reading(engine) as connection:
+        counts = connection.execute(counted).all()
         failures = connection.execute(failed.group_by(jobs.c.failure_kind)).all()
         startable_since = connection.execute(startable.order_by(jobs.c.number).limit(1)).scalar_one_or_none()
         number, unsettled_since = connection.execute(unsettled).one()
         lease = find_lease(connection)
     return JobGauges(
+        {(kind, status): count for kind, status, count in counts},
         {kind or "unknown": count for kind, count in failures},
         startable_since,
         number,

@@ -46,7 +46,7 @@ class JobStore:
 
         Raises:
             KeyReused: the key belongs to a request with another `body_hash`.
-            DatasetNotFound: the version of the data set is not ready.
+            DatasetNotFound, QuotaExceeded: see `use_dataset`.
             QueueLimit: too many jobs of the submitter's API key are in the queue.
         """
         if (key is None) != (body_hash is None):
@@ -88,7 +88,7 @@ class JobStore:
                 "key_id": by.key_id,
             }
             job = job_of(connection.execute(insert(jobs).values(values).returning(*JOB_COLUMNS)).one())
-            use_dataset(connection, new.dataset_id, job.id)
+            use_dataset(connection, new, job.id, by)
             append_status_event(connection, job, None)
             action = "job.submit" if new.retry_of is None else "job.retry"
             append_audit(connection, by, action, job.id, tenant=job.tenant, detail=new.retry_of)

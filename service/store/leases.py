@@ -11,6 +11,8 @@ from service.boot_clock import boot_id, uptime_s
 from service.resources import CPUS, GPUS, ResourceCounts
 from service.states import ACTIVE, TERMINAL, FailureKind, JobStatus, Writer, may_move
 from service.store.database import reading, writing
+from service.store.dataset_records import DatasetStatus
+from service.store.dataset_uses import IS_BEING_CHECKED, dataset_of_job
 from service.store.errors import CancelRequested, IllegalTransition, LeaseLost
 from service.store.event_log import append_events
 from service.store.records import Job, Outcome
@@ -56,19 +58,29 @@ class LeasedStore:
     ) -> list[Job]:
         """Return the front of the queue: highest priority first, then oldest first, including jobs that must wait.
 
+        Jobs whose data set is being checked are omitted.
+
         Reading takes about 0.2 s for 10,000 jobs.
 
         Args:
             after: a job of the queue; only those after it are returned.
             within: jobs that request more than these resources are omitted.
         """
-        query = select(*JOB_COLUMNS).where(jobs.c.status == JobStatus.QUEUED)
+        query = select(*JOB_COLUMNS).where(jobs.c.status == JobStatus.QUEUED, ~IS_BEING_CHECKED)
         if after is not None:
             is_later = (jobs.c.priority == after.priority) & (jobs.c.number > after.number)
             query = query.where((jobs.c.priority < after.priority) | is_later)
         if within is not None:
             query = query.where(jobs.c.cpus <= within.get(CPUS, 0), jobs.c.gpus <= within.get(GPUS, 0))
         return self._jobs(query.order_by(jobs.c.priority.desc(), jobs.c.number).limit(limit))
+
+    def problem_of_dataset(self, job: Job) -> str | None:
+        """Return the reason why the data set of a job cannot be used, if it names an invalid one."""
+        with reading(self._engine) as connection:
+            found = dataset_of_job(connection, job.id)
+        if found is None or found.status is not DatasetStatus.INVALID:
+            return None
+        return f"the data set {found.reference} is invalid: {found.message}"
 
     def active(self) -> list[Job]:
         """Return all active jobs that are leased to this supervisor, oldest first."""

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from service.principal import LOCAL_TENANT
 from service.resources import CPUS, GPUS, ResourceCounts
 from service.states import JobStatus
+from service.store.dataset_records import JobImages
 
 EventKind = Literal["status", "progress", "metric", "stage", "warning"]
 Outcome = Literal["succeeded", "stopped", "failed", "lost", "cancelled"]
@@ -26,6 +27,8 @@ class NewJob:
     dataset_id: str | None = None
     tenant: str | None = None
     """The owner; None is the tenant of the submitter."""
+    images: JobImages | None = None
+    """The data set of a job with which its images are uploaded; `dataset_id` is None then."""
 
 
 @dataclass(frozen=True)

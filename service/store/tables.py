@@ -1,6 +1,20 @@
 """The tables of the database. Times are seconds since 1970, UTC. Torch-free."""
 
-from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    false,
+)
 
 metadata = MetaData()
 
@@ -145,6 +159,13 @@ dataset_versions = Table(
     Column("check_attempts", Integer, nullable=False),
     Column("files_bytes", BigInteger, nullable=False, comment="extracted files"),
     Column("num_images", Integer),
+    Column(
+        "of_jobs",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="images that were uploaded with a job; they are deleted with the last job that uses them",
+    ),
     sqlite_autoincrement=True,
 )
 Index(

@@ -30,7 +30,12 @@ def attempt_folder(settings: Settings, job: Job) -> Path:
 
 
 def write_document(run_dir: RunDir, config: Mapping[str, Any]) -> None:
-    """Write job.yaml, the document as it was submitted; raises OSError."""
+    """Write job.yaml, the document as it was submitted; raises OSError.
+
+    A run that has trained keeps its file: a recipe may have completed the document.
+    """
+    if run_dir.job_yaml.exists() and run_dir.has_checkpoint:
+        return
     write_atomic(run_dir.job_yaml, write_yaml(config))
 
 
@@ -69,6 +74,8 @@ def _environment(settings: Settings, job: Job, folder: Path, mlflow_run_id: str 
         **child_environment(inherited_environment(os.environ, settings.trainer_variables)),
         DATA_ROOTS_VARIABLE: _joined(data_roots_of_jobs(settings)),
         WEIGHTS_ROOTS_VARIABLE: _joined(settings.weights_roots),
+        f"{PREFIX}DECODE_TIMEOUT_S": str(settings.decode_timeout_s),
+        f"{PREFIX}DECODE_MEMORY_BYTES": str(settings.decode_memory_bytes),
         ATTEMPT_DIR_VARIABLE: str(folder),
         RUNS_ROOT_VARIABLE: str(settings.root),
         TENANT_VARIABLE: job.tenant,

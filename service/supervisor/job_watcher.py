@@ -137,6 +137,9 @@ class JobWatcher:
         if is_over_time(job, self._elapsed_s(job, attempt)):
             self._finish(job, Observation("absent"), attempt)
             return
+        if attempt.start_at is None and (problem := self._leased.problem_of_dataset(job)) is not None:
+            self._fail(job, (FailureKind.DATA_INVALID, problem), attempt)
+            return
         config = self._jobs.config(job.id)
         with_run = job if attempt.first_start_at is not None else self._with_run(job, config, attempt)
         if with_run is None:

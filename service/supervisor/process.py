@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from pipelines.base.errors import ConfigError
+from pipelines.base.terminal import escape_output
 from pipelines.tracking.job_runs import JobRuns
 from pipelines.tracking.mlflow_store import find_store
 from service.child_process import die_with_parent
@@ -47,6 +48,7 @@ def main(command: Command | None = None) -> int:
     Args:
         command: returns the command line of an attempt; by default that of the job's kind.
     """
+    escape_output()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="supervisor: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     die_with_parent(signal.SIGTERM)

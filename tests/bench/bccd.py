@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.bench.runs import BENCH_DIR, Figures, Outcome, Run, execute, find_bccd, hardware, mean, report, table
 
-RECIPES = ("bccd", "bccd_faster_rcnn", "bccd_multitask")
+RECIPES = ("bccd", "bccd_faster_rcnn", "bccd_multitask", "bccd_pretrained")
 UNTRAINED = (
     "--trainer.max_epochs=1",
     "--model.optimizer.lr=1e-30",

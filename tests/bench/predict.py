@@ -174,18 +174,27 @@ class Connection:
 
 
 def rest_rate(address: tuple[str, int], request: bytes, seconds: float) -> float:
-    """Return the images per second of all clients together."""
+    """Return the images per second of all clients together, until the last request is answered.
+
+    A batch that is cut off at the end would count as work without images: half a batch is 8 % of the images at 512 px.
+    """
     with selectors.DefaultSelector() as selector:
         clients = [Connection(address, request) for _ in range(NUM_CLIENTS)]
         for client in clients:
             selector.register(client.socket, selectors.EVENT_READ, client)
-            client.send()
         num_answers, started = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - started) < seconds:
+        for client in clients:
+            client.send()
+        while selector.get_map():
             for key, _ in selector.select():
-                if key.data.receive():
-                    num_answers += 1
+                if not key.data.receive():
+                    continue
+                num_answers += 1
+                if time.perf_counter() - started < seconds:
                     key.data.send()
+                else:
+                    selector.unregister(key.data.socket)
+        elapsed = time.perf_counter() - started
         for client in clients:
             client.socket.close()
     return num_answers / elapsed

@@ -128,11 +128,17 @@ def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
 def train(demo_root: Path) -> Callable[..., RunDir]:
     """Train as `pipelines.run.fit` does, up to the end of `trainer.fit`, with new objects.
 
-    The arguments are a document, a run folder, callbacks that precede those of the run, and the path of
-    `model.init_from`.
+    The arguments are a document, a run folder, callbacks that precede those of the run, the path of
+    `model.init_from`, and the clock of the attempt.
     """
 
-    def train_document(document: dict[str, Any], path: Path, *more: Callback, init_from: Path | None = None) -> RunDir:
+    def train_document(
+        document: dict[str, Any],
+        path: Path,
+        *more: Callback,
+        init_from: Path | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> RunDir:
         job = validate_document(document)
         inputs = Inputs(demo_root, "none", init_from and str(init_from))
         index, report = build_index(job, inputs.data)
@@ -141,7 +147,7 @@ def train(demo_root: Path) -> Callable[..., RunDir]:
         stop = StopRequest()
         stop.install()
         seed_everything(job.seed_everything, workers=True)
-        module, data, trainer = Attempt(job, inputs, index, report, run_dir, stop).build()
+        module, data, trainer = Attempt(job, inputs, index, report, run_dir, stop, clock).build()
         trainer.callbacks[:0] = more
         checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)

@@ -18,8 +18,9 @@ import torch
 
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
-from pipelines.spec.load import load_job, read_yaml, write_yaml
+from pipelines.spec.load import load_job, read_yaml, resolved, write_yaml
 from pipelines.training.stopping import NOTICE
+from tests.pipelines.data.drafting.exports import write_coco
 
 Document = dict[str, Any]
 Command = Callable[..., int]
@@ -263,4 +264,22 @@ def test_print_config_prints_a_document_of_the_same_job(
 
 def test_unknown_command_is_reported(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("train") == 2
-    assert "fit|check|plan|validate|test|predict" in capsys.readouterr().err
+    assert "fit|check|plan|lr-find|validate|test|predict" in capsys.readouterr().err
+
+
+def test_recipe_that_chooses_is_previewed_and_printed_with_its_reasons(
+    command: Command, tmp_path: Path, command_line: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_coco(tmp_path / "cells")
+    words = ["--config", "recipe:finetune", "--data.root", "cells", "--budget", "3m", "--trainer.accelerator", "cpu"]
+    words += ["--model.backbone.name", "timm:test_resnet", "--model.backbone.weights", "none"]
+    assert command("check", *words, "--json") == 0
+    captured = capsys.readouterr()
+    config = json.loads(captured.out)["config"]
+    assert (config["name"], config["trainer"]["budget"], config["data"]["image_size"]) == ("cells", "3m", 64)
+    assert "data.image_size: 64 (" in captured.err
+    assert command("fit", *words, "--print-config") == 0
+    printed = capsys.readouterr().out
+    assert "# data.image_size: 64 (" in printed
+    (tmp_path / "printed.yaml").write_text(printed)
+    assert resolved(load_job([str(tmp_path / "printed.yaml")])) == config

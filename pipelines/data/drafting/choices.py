@@ -1,7 +1,10 @@
 """Choose the settings of a first training from the images and labels. Torch-free."""
 
 import statistics
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +12,14 @@ from pipelines.base.findings import Finding
 from pipelines.base.records import BoxLabel, DatasetIndex, Split
 from pipelines.data.dataset.index import build_index
 from pipelines.formats.folder_contents import FolderReading
-from pipelines.spec.load import validate_document
+from pipelines.spec.load import Document, validate_document
 
 BOXES, CLASSES = "objects", "classes"
 """Names of the task."""
 
 SOURCE = "images"
+SPLIT_FILE = "splits.csv"
+"""Divides the images, if `pyramidion data split` or the user has written it."""
 STEP_PX = 32
 MIN_SIZE, MAX_SIZE = 64, 640
 SMALL_OBJECT = 64
@@ -32,9 +37,13 @@ class DataFacts:
         num_labels: boxes, or classes of images.
         has_several_classes: an image has several classes.
         size_hw: median height and width.
-        object_px: median of the square root of a box's area, in pixels of the original image.
+        object_px: median of the square root of a box's area, in pixels of the original image, over the training images;
+            None without boxes.
         is_rotated: the labels refer to images that are rotated by their EXIF orientation.
         errors: findings that stop a run, without those about a missing val split.
+        small_object_px: the same for the class with the smallest objects.
+        large_object_px: the 95th percentile of the same.
+        max_objects: the largest number of boxes of an image.
     """
 
     num_images: dict[Split, int]
@@ -45,6 +54,9 @@ class DataFacts:
     object_px: float | None
     is_rotated: bool
     errors: list[Finding]
+    small_object_px: float | None = None
+    large_object_px: float | None = None
+    max_objects: int = 0
 
 
 def minimal_document(reading: FolderReading, split_file: str | None = None, **changes: Any) -> dict[str, Any]:
@@ -66,13 +78,20 @@ def minimal_document(reading: FolderReading, split_file: str | None = None, **ch
 
 def measure(folder: Path, reading: FolderReading, split_file: str | None) -> DataFacts:
     """Return the properties of the data, which is read completely."""
-    index, report = build_index(validate_document(minimal_document(reading, split_file)), folder)
+    return facts_of(minimal_document(reading, split_file), folder)
+
+
+def facts_of(document: Document, folder: Path) -> DataFacts:
+    """Return the properties of the data of a document with one task; the data is read completely."""
+    index, report = build_index(validate_document(document), folder)
     records = [record for found in index.records.values() for record in found]
-    task = BOXES if reading.has_boxes else CLASSES
+    (task,) = index.categories
     labels = [labels for record in records if (labels := record.labels.get(task)) is not None]
-    areas = [
-        label.bbox_xywh[2] * label.bbox_xywh[3] for found in labels for label in found if isinstance(label, BoxLabel)
+    boxes = [
+        [label for label in record.labels.get(task) or () if isinstance(label, BoxLabel) and not label.is_crowd]
+        for record in index.records.get("train") or records
     ]
+    sides = sorted(map(_side, chain.from_iterable(boxes)))
     size_hw = (
         round(statistics.median(record.height for record in records)) if records else 0,
         round(statistics.median(record.width for record in records)) if records else 0,
@@ -84,10 +103,24 @@ def measure(folder: Path, reading: FolderReading, split_file: str | None) -> Dat
         num_labels=sum(map(len, labels)),
         has_several_classes=any(len(found) > 1 for found in labels),
         size_hw=size_hw,
-        object_px=statistics.median(area**0.5 for area in areas) if areas else None,
+        object_px=statistics.median(sides) if sides else None,
         is_rotated=bool(swapped),
         errors=[finding for finding in report.errors if not _is_about_val(finding, index)],
+        small_object_px=_small_side(list(chain.from_iterable(boxes))) if sides else None,
+        large_object_px=sides[len(sides) * 95 // 100] if sides else None,
+        max_objects=max(map(len, boxes), default=0),
     )
+
+
+def _side(box: BoxLabel) -> float:
+    return float((box.bbox_xywh[2] * box.bbox_xywh[3]) ** 0.5)
+
+
+def _small_side(boxes: Sequence[BoxLabel]) -> float:
+    """Return the median side of the class with the smallest boxes, among the classes with 1 % of all boxes."""
+    numbers = Counter(box.category for box in boxes)
+    frequent = [category for category, number in numbers.items() if number >= 0.01 * len(boxes)]
+    return min(statistics.median(_side(box) for box in boxes if box.category == category) for category in frequent)
 
 
 def _is_about_val(finding: Finding, index: DatasetIndex) -> bool:

@@ -1,6 +1,5 @@
 """Implementation of `pyramidion init`. Torch-free."""
 
-import re
 from pathlib import Path
 
 from pipelines.base.errors import ConfigError, FieldProblem
@@ -8,9 +7,10 @@ from pipelines.base.findings import Finding
 from pipelines.base.links import FOLLOW_LINKS_OPTION, link_policy
 from pipelines.base.suggested_commands import next_steps, set_data_arguments, suggested
 from pipelines.data.dataset.roots import data_roots_from_environment
-from pipelines.data.drafting.choices import choose_settings, measure
+from pipelines.data.drafting.choices import SPLIT_FILE, choose_settings, measure
 from pipelines.data.drafting.document import write_document
 from pipelines.data.drafting.readings import choose, find_readings
+from pipelines.data.drafting.short_document import job_name
 from pipelines.data.splitting.commands import split_data
 from pipelines.data.splitting.division import SplitSettings
 from pipelines.data.splitting.near_duplicates import DEFAULT_DISTANCE
@@ -18,7 +18,6 @@ from pipelines.formats.folder_contents import FolderReading
 from pipelines.run_folder.files import write_atomic
 from pipelines.spec.load import load_job
 
-SPLIT_FILE = "splits.csv"
 SKIPPABLE = frozenset({"unreadable_image", "missing_image", "same_image_in_splits"})
 _EXAMPLES = 5
 
@@ -49,9 +48,9 @@ def init_document(
         print(f"Wrote {folder / name}, which this format needs; change the names of the classes in it")
     split_file = SPLIT_FILE if (folder / SPLIT_FILE).is_file() else None
     facts = measure(folder, reading, split_file)
-    root, place = _place(folder)
+    root, place = place_of(folder)
     document = write_document(
-        reading, facts, choose_settings(facts), name=_job_name(folder), root=root, split_file=split_file
+        reading, facts, choose_settings(facts), name=job_name(folder.resolve()), root=root, split_file=split_file
     )
     _write(to, document)
     counts = ", ".join(f"{count} {split}" for split, count in facts.num_images.items())
@@ -100,16 +99,10 @@ def _print_readings(readings: list[FolderReading], chosen: FolderReading) -> Non
             print(f"  {position}: format {reading.format}: {reading.reason}")
 
 
-def _place(folder: Path) -> tuple[str, list[str]]:
+def place_of(folder: Path) -> tuple[str, list[str]]:
     """Return `data.root` of a folder, and the words that commands need to find it."""
     resolved = folder.resolve()
     for data_root in data_roots_from_environment():
         if resolved.is_relative_to(data_root.resolve()):
             return resolved.relative_to(data_root.resolve()).as_posix(), []
     return resolved.name, ["--data-root", str(resolved.parent)]
-
-
-def _job_name(folder: Path) -> str:
-    """Return the folder's name as the name of a job."""
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", folder.resolve().name).lstrip("_.-")[:64]
-    return name or "job"

@@ -162,7 +162,7 @@ class JobData(lightning.LightningDataModule):
         ]
         sampler: Sampler[list[SampleKey]] = EvalBatchSampler(
             groups,
-            {group: self.spec.sources[group[0]].batch_size for group in groups},
+            {group: self.spec.sources[group[0]].images_per_batch for group in groups},
             rank=rank,
             world_size=world_size,
         )

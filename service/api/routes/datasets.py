@@ -1,8 +1,8 @@
 """Data sets over HTTP: these routes translate requests and responses, `service.datasets` does the work."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any, cast
@@ -21,7 +21,7 @@ from service.api.download import ANY_FILE, PARTS
 from service.api.entity_tags import tagged
 from service.api.file_response import file_response, open_file
 from service.api.limits import JsonRoute
-from service.api.thread_pools import ThreadPools, Work
+from service.api.thread_pools import NoAnswer, ThreadPool, ThreadPools, Work
 from service.api.uploads import Uploads
 from service.datasets.checks import DatasetChecks
 from service.datasets.folder import ARCHIVES, INCOMING
@@ -36,7 +36,8 @@ from service.storage.opening import open_storage
 from service.store.dataset_records import DatasetStatus
 from service.store.datasets import DatasetStore
 
-THREADS = 8
+logger = logging.getLogger(__name__)
+
 CURSOR = "datasets"
 
 
@@ -45,25 +46,27 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     storage = open_storage(settings.storage_url, settings.datasets_dir / ARCHIVES, settings.storage_timeout_s)
     store = DatasetStore(app.state.engine)
-    incoming = settings.datasets_dir / INCOMING
-    with ThreadPoolExecutor(THREADS, "datasets") as threads, ThreadPoolExecutor(THREADS, "checks") as check_threads:
-        app.state.dataset_threads = threads
-        app.state.uploads = Uploads(settings, incoming, threads)
-        app.state.datasets = Datasets(store, storage, settings, partial(_models_of_runs, app))
-        app.state.dataset_checks = DatasetChecks(store, storage, settings, check_threads)
-        leftovers = Leftovers(store, storage, settings.datasets_dir, settings.upload_timeout_s)
-        tasks = [asyncio.create_task(app.state.dataset_checks.run()), asyncio.create_task(_clean(leftovers, threads))]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    pools: ThreadPools = app.state.pools
+    app.state.uploads = Uploads(settings, settings.datasets_dir / INCOMING, pools)
+    app.state.datasets = Datasets(store, storage, settings, partial(_models_of_runs, app))
+    app.state.dataset_checks = DatasetChecks(store, storage, settings, pools[Work.DATASET_CHECKS])
+    leftovers = _clean(Leftovers(store, storage, settings), pools[Work.DATASET_CHECKS])
+    tasks = [asyncio.create_task(work) for work in (app.state.dataset_checks.run(), leftovers)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await app.state.uploads.close()
 
 
-async def _clean(leftovers: Leftovers, threads: ThreadPoolExecutor) -> None:
+async def _clean(leftovers: Leftovers, threads: ThreadPool) -> None:
     while True:
-        await asyncio.get_running_loop().run_in_executor(threads, leftovers.remove)
+        try:
+            await threads.run(leftovers.remove)
+        except NoAnswer as error:
+            logger.warning("leftovers of killed processes are not deleted yet: %s", error.detail)
         await asyncio.sleep(CLEAN_EVERY_S)
 
 
@@ -118,7 +121,8 @@ async def add_dataset(
     elif media_type == "multipart/form-data":
         details, is_new = await _add_archive(request, datasets, principal, pools)
     else:
-        detail = f"got the content type {content_type[:80]!r}; send multipart/form-data, or JSON for a folder"
+        form = "multipart/form-data with the fields name and archive"
+        detail = f"got the content type {content_type[:80]!r}; send {form}, or JSON for a folder"
         raise Problem(415, "Neither a form nor JSON", detail, headers={"Connection": "close"})
     if not is_new:
         response.status_code = 200
@@ -136,8 +140,7 @@ async def _add_archive(
     async with uploads.receive(request, form, free_bytes) as archive:
         fields = fields_of(form, archive.sha256)
         add = partial(datasets.add_archive, principal, fields.name, archive, fields.sources)
-        # Storing a large archive takes its time; the limit of uploads is that of these calls too.
-        return await asyncio.get_running_loop().run_in_executor(request.app.state.dataset_threads, add)
+        return await pools[Work.ARCHIVES].run(add)
 
 
 async def _add_folder(
@@ -197,7 +200,8 @@ def get_dataset_report(
     try:
         content = details.folder.report.read_bytes()
     except FileNotFoundError:
-        detail = f"{details.version.reference} is {details.version.status} and has no report"
+        reason = f" ({details.version.message})" if details.version.message else ""
+        detail = f"{details.version.reference} is {details.version.status} and has no report{reason}"
         raise Problem(404, "No report", detail) from None
     return tagged(request, content)
 

@@ -84,6 +84,8 @@ async def get_capabilities(settings: SettingsDep, capacity: CapacityDep) -> Capa
         max_json_bytes=settings.max_json_bytes,
         max_image_bytes=settings.max_image_bytes,
         max_image_pixels=settings.max_image_pixels,
+        max_images=settings.max_images,
+        max_images_bytes=settings.max_images_bytes,
     )
 
 

@@ -18,10 +18,12 @@ from service.jobs.kinds.registry import JOB_KINDS, JobKindName, job_kind
 from service.jobs.submission import JobSubmission
 from service.jobs.use_cases import JobDetails, JobQuery, Jobs, RequestKey
 from service.principal import Principal
+from service.rest.job_request import JobRequest
 from service.rest.problems import Problem, problems
-from service.rest.schemas import DryRun, JobPage, JobRequest, JobView, PriorityRequest, ProblemField, Resources
+from service.rest.schemas import DryRun, JobPage, JobView, PriorityRequest, ProblemField, Resources
 from service.scopes import Scope
 from service.states import JobStatus
+from service.store.records import NewJob
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JsonRoute)
 
@@ -69,10 +71,10 @@ async def submit_job(
     submission = _submission(body)
     if dry_run:
         _require_dry_run(body.kind)
-        await _check_models(pools, jobs, principal, submission)
-        new = await pools[_work_of_check(body.kind)].run(jobs.check, principal, submission)
+        new = await check_in_pools(pools, jobs, principal, submission)
         resources = Resources(cpus=new.cpus, gpus=new.gpus, timeout_s=new.timeout_s)
-        report = DryRun.model_validate({**await dry_runs.run(request, new.config), "resources": resources})
+        found = await dry_runs.run(request, new.config, submission.config_at)
+        report = DryRun.model_validate({**found, "resources": resources})
         return Response(report.model_dump_json(), media_type="application/json")
     key = request_key(idempotency_key, body.model_dump(mode="json", exclude_unset=True))
     return accepted(response, *await queue_in_pools(pools, jobs, principal, submission, key))
@@ -165,11 +167,24 @@ async def queue_in_pools(
 
     The check reads the disks of the data, or asks the registry; this must not hold up those who only need the database.
     """
-    if key is not None and (earlier := await pools[Work.READS].run(jobs.submitted, principal, key)) is not None:
+    earlier = await submitted_in_pools(pools, jobs, principal, key)
+    if earlier is not None:
         return earlier, False
-    await _check_models(pools, jobs, principal, submission)
-    new = await pools[_work_of_check(submission.kind)].run(jobs.check, principal, submission)
+    new = await check_in_pools(pools, jobs, principal, submission)
     return await pools[Work.WRITES].run(jobs.queue, principal, new, key)
+
+
+async def submitted_in_pools(
+    pools: ThreadPools, jobs: Jobs, principal: Principal, key: RequestKey | None
+) -> JobDetails | None:
+    """Return the job that an earlier request with a key has created, if any."""
+    return None if key is None else await pools[Work.READS].run(jobs.submitted, principal, key)
+
+
+async def check_in_pools(pools: ThreadPools, jobs: Jobs, principal: Principal, submission: JobSubmission) -> NewJob:
+    """Return the job that a submission would queue, see `Jobs.check`; raises InvalidJob."""
+    await _check_models(pools, jobs, principal, submission)
+    return await pools[_work_of_check(submission.kind)].run(jobs.check, principal, submission)
 
 
 async def _check_models(pools: ThreadPools, jobs: Jobs, principal: Principal, submission: JobSubmission) -> None:
@@ -189,7 +204,8 @@ def _require_dry_run(kind: str) -> None:
 
 
 def _submission(body: JobRequest) -> JobSubmission:
-    return JobSubmission(body.config, body.priority, body.resources.counts(), body.resources.timeout_s, body.kind)
+    resources, timeout_s = body.resources.counts(), body.resources.timeout_s
+    return JobSubmission(body.document, body.priority, resources, timeout_s, body.kind, body.document_at)
 
 
 def request_key(key: str | None, content: dict[str, Any]) -> RequestKey | None:

@@ -95,7 +95,7 @@ async def get_model_archive(
     found = await pools[Work.REGISTRY].run(require_version, registry, name, version)
     if found.archive is not None and is_known(request, _tag(found.archive)):
         return Response(status_code=304, headers=_archive_headers(found, found.archive))
-    archive, facts = await pools[Work.FILES].run(_open_archive, registry, found, settings.root / "downloads")
+    archive, facts = await pools[Work.FILES].run(_open_archive, registry, found, settings.downloads_dir)
     return StreamingResponse(_chunks(archive), headers=_archive_headers(found, facts), media_type=TAR)
 
 
@@ -173,13 +173,13 @@ def _in_use(error: AliasesPoint) -> Problem:
     return Problem(409, "Aliases are in the way", str(error))
 
 
-def _open_archive(registry: Registry, version: ModelVersion, downloads: Path) -> tuple[ModelArchive, ArchiveFacts]:
+def _open_archive(registry: Registry, version: ModelVersion, downloads_dir: Path) -> tuple[ModelArchive, ArchiveFacts]:
     """Return the open archive of a version; files in other storage are copied first, and their copy is removed."""
     folder = local_folder(version.source)
     if folder is not None:
         return _checked_archive(folder, version)
-    downloads.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=downloads))
+    downloads_dir.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=downloads_dir))
     try:
         # The open files outlive their names.
         return _checked_archive(registry.download_exported(version, scratch), version)

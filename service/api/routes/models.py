@@ -50,6 +50,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.model_owners = ModelOwners(registry, app.state.pools[Work.REGISTRY], settings.key_cache_s)
     app.state.predictor = link = PredictorLink(settings)
     app.state.metrics.predictions.set_function(lambda: link.num_admitted)
+    app.state.metrics.predictions_limit.set(settings.predict_queue_size)
     app.state.upload_memory = UploadMemory(settings.image_upload_memory_bytes)
     try:
         yield

@@ -35,7 +35,8 @@ def get_results(
     try:
         content = RunDir.of(settings.run_dir(job.id)).result.read_bytes()
     except FileNotFoundError:
-        raise Problem(404, "No results", f"job {job.id} is {job.status} and has no results (yet)") from None
+        later = "has no results" if job.status.is_terminal else "has no results yet"
+        raise Problem(404, "No results", f"job {job.id} is {job.status} and {later}") from None
     return tagged(request, content)
 
 

@@ -54,8 +54,16 @@ class JobKind(ABC):
     asks_registry: ClassVar[bool] = False
 
     @abstractmethod
-    def check(self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts) -> CheckedDocument:
+    def check(
+        self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts, *, has_files: bool = True
+    ) -> CheckedDocument:
         """Return the document of a submission if it can run on this server.
+
+        Args:
+            config: the document.
+            settings: of the server.
+            capacity: the resources of the server.
+            has_files: False while the files that were uploaded with the job are not extracted yet.
 
         Raises:
             InvalidJob: with all problems; their paths start at the document.

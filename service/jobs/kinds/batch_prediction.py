@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipelines.base.errors import ConfigError
+from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.quantities import quantity
 from pipelines.preflight import image_folder
 from pipelines.run_folder.layout import RunDir
@@ -34,10 +34,13 @@ class BatchPredictionKind(JobKind):
     dataset_field = ("dataset",)
     asks_registry = True
 
-    def check(self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts) -> CheckedDocument:
+    def check(
+        self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts, *, has_files: bool = True
+    ) -> CheckedDocument:
         try:
             spec = validate_batch_prediction(config)
-            image_folder(spec, settings.data_roots)
+            if has_files:
+                _require_folder(spec, settings)
         except ConfigError as error:
             raise InvalidJob(
                 JobProblem(tuple(filter(None, problem.field.split("."))), problem.message) for problem in error.problems
@@ -60,7 +63,7 @@ class BatchPredictionKind(JobKind):
 
     def command(self, run_dir: RunDir) -> tuple[str, ...]:
         arguments = ("--config", str(run_dir.job_yaml), "--run-dir", str(run_dir.path))
-        return python_command("pipelines.batch_prediction_cli", *arguments)
+        return python_command("service.predictor.batch_process", *arguments)
 
     def models(self, config: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
         """Return the model that predicts."""
@@ -81,6 +84,17 @@ class BatchPredictionKind(JobKind):
         """Return one GPU if the server has any, with its share of the cores, but at most `MAX_DEFAULT_CPUS`."""
         shared = super().default_resources(capacity)
         return {**shared, CPUS: min(MAX_DEFAULT_CPUS, shared[CPUS])}
+
+
+def _require_folder(spec: BatchPredictionSpec, settings: Settings) -> None:
+    try:
+        image_folder(spec, settings.data_roots)
+    except ConfigError as error:
+        if spec.dataset is None:
+            raise
+        # The name of the folder on this server means nothing to a client.
+        message = f"not found in the data set {spec.dataset}; name a folder in it, or leave it out for all its images"
+        raise ConfigError(FieldProblem("folder", message)) from error
 
 
 def _find_version(spec: BatchPredictionSpec, registry: Registry) -> int:

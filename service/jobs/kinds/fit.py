@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.data.drafting.short_document import stand_in
 from pipelines.evaluation.tables import print_results
 from pipelines.formats.source_split import SourceSplit
 from pipelines.preflight import REGISTRY, Places, preflight
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
-from pipelines.spec.load import validate_document
+from pipelines.spec.load import RECIPE, validate_document
 from pipelines.spec.result import RunResult
 from pipelines.spec.training import TrackingSpec
 from service.child_process import python_command
@@ -34,15 +35,21 @@ class FitKind(JobKind):
     result = RunResult
     has_dry_run = True
 
-    def check(self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts) -> CheckedDocument:
+    def check(
+        self, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts, *, has_files: bool = True
+    ) -> CheckedDocument:
         document = dict(config)
         try:
-            spec = validate_document(document)
-            check_inputs(spec, settings)
+            spec = validate_document(stand_in(document) if RECIPE in document else document)
+            if has_files:
+                check_inputs(spec, settings)
         except ConfigError as error:
             raise InvalidJob(document_problems(error.problems, document)) from error
         if problems := _device_problems(spec, capacity):
             raise InvalidJob(problems)
+        if RECIPE in document:
+            # The attempt completes the document, because that reads the data.
+            document = {"name": spec.name, **document}
         return CheckedDocument(spec.name, document)
 
     def dataset(self, config: Mapping[str, Any]) -> str | None:
@@ -96,7 +103,7 @@ def _device_problems(spec: JobSpec, capacity: ResourceCounts) -> list[JobProblem
     wanted, cpus = spec.trainer.devices, capacity[CPUS]
     if not isinstance(wanted, int) or wanted <= cpus:
         return []
-    message = f"got {wanted}; each is a process, and this server has {cpus} cores for all jobs together"
+    message = f"got {wanted} processes, but this server has {cpus} cores for all jobs together; write at most {cpus}"
     return [JobProblem(("trainer", "devices"), message)]
 
 

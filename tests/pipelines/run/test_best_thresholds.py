@@ -87,6 +87,21 @@ def test_predictions_are_those_above_the_thresholds(
         assert len(list((tmp_path / text).iterdir())) == len(images)
 
 
+def test_predictions_are_those_of_the_requested_classes(
+    command: Command, finished: RunDir, demo_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = next((demo_root / "images" / "test").iterdir())
+    kept, *others = read_best_thresholds(finished.model)["scene"]
+    assert others
+    words = ("predict", "--run-dir", finished.path, image, "--class")
+    assert command(*words, kept) == 0
+    (row,) = predictions(capsys)
+    assert [label["label"] for label in row["tasks"]["scene"]["labels"]] == [kept]
+    assert row["tasks"]["shapes"]["detections"] == []
+    assert command(*words, "unknown") == 78
+    assert "got 'unknown', which is not a class of the model" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -10,11 +10,12 @@ import pytest
 from pipelines.data.dataset.index import build_index
 from pipelines.model import build_model
 from pipelines.optim.param_groups import create_optimizer
+from pipelines.run.estimate import Estimate
 from pipelines.run.plan import Epochs, PlanRow, epochs_of, make_plan, render_plan
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.learning import ScheduleSpec
-from pipelines.spec.load import apply_override, validate_document
+from pipelines.spec.load import apply_override, validate_document, write_yaml
 from pipelines.spec.model import ModelSpec
 from pipelines.training.balancing import create_balance
 
@@ -100,7 +101,8 @@ def test_plan_command_prints_the_table_and_writes_nothing(
 ) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    assert command("plan", "--config", job_yaml, "--data-root", demo_root.parent, "--model.transfer", "freeze") == 0
+    freeze = ("--model.transfer", "freeze")
+    assert command("plan", "--config", job_yaml, "--data-root", demo_root.parent, "--no-measure", *freeze) == 0
     done = capsys.readouterr()
     heading, *lines, _, precision = done.out.splitlines()
     assert heading.split() == ["group", "parameters", "tensors", "rate", "decay", "epochs"]
@@ -116,7 +118,7 @@ def test_plan_command_prints_the_table_and_writes_nothing(
 def test_plan_prints_one_json_document(
     command: Command, job_yaml: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    more = ("--model.unfreeze", "{0: [c5], 1: none}", "--json")
+    more = ("--model.unfreeze", "{0: [c5], 1: none}", "--json", "--no-measure")
     assert command("plan", "--config", job_yaml, "--data-root", demo_root.parent, *more) == 0
     rows = {row["group"]: row for row in json.loads(capsys.readouterr().out)["groups"]}
     assert rows["c5/decay"]["trains"] == [{"first": 0, "last": 0}]
@@ -129,6 +131,39 @@ def test_plan_prints_one_json_document(
         "weight_decay": 0.0,
         "trains": [{"first": 0, "last": None}],
     }
+
+
+def test_plan_estimates_time_and_memory_from_measured_steps(
+    command: Command, small_document: Document, demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_document["model"] |= {
+        "backbone": {"name": "timm:test_resnet", "weights": "none"},
+        "tasks": {"scene": {"head": "multilabel"}},
+    }
+    del small_document["data"]["sources"]["shapes"]["labels"][0]
+    small_document["data"] |= {"image_size": 32}
+    (tmp_path / "job.yaml").write_text(write_yaml(apply_override(small_document, "trainer.devices", 2)))
+    assert command("plan", "--config", tmp_path / "job.yaml", "--data.root", demo_root, "--json") == 0
+    estimate = json.loads(capsys.readouterr().out)["estimate"]
+    assert (estimate["device"], estimate["batch_sizes"]) == ("cpu", {"shapes": 4})
+    assert (estimate["num_processes"], estimate["num_epochs"], estimate["num_batches"]) == (2, 2, 3)
+    steps_s, validations_s = 6 * estimate["step_s"], 2 * estimate["validation_s"]
+    assert 0 < steps_s + validations_s < estimate["total_s"]
+    assert 0 < estimate["memory_bytes"] < estimate["memory_limit_bytes"]
+    assert "one process was measured, without the communication of several" in estimate["uncertain"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.yaml"]
+
+
+def test_estimate_names_what_does_not_fit() -> None:
+    full = Estimate(False, "gpu", {"a": 64}, 1, 10, 20, None, None, None, None, 8 * 2**30, ("reason",))
+    assert str(full) == (
+        "does not fit: a step with batches of a 64 needs more than the 8.0 GiB of this GPU\nuncertain: reason"
+    )
+    fitting = Estimate(True, "cpu", {"a": 64}, 2, 10, 20, 0.5, 3.0, 130.0, 2**30, 8 * 2**30, ())
+    assert str(fitting).splitlines() == [
+        "time: about 0:02:10: 10 epochs of 20 batches (a 64), 0.500 s per batch, 3.0 s per validation",
+        "memory: fits: 1.0 GiB for each of 2 process(es), 8.0 GiB of this machine",
+    ]
 
 
 def test_plan_of_an_invalid_document_reports_its_problems(

@@ -10,7 +10,7 @@ import pytest
 from pipelines.base.errors import ModelFilesUnavailable, RegistryError
 from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_store import Store, connect, find_experiment, find_store
-from pipelines.tracking.model_versions import ModelVersion
+from pipelines.tracking.model_versions import SHA256_TAG, SIZE_TAG, ModelVersion
 from pipelines.tracking.promotion import AliasMoved, Promotion, alias_moves, move_alias, promote_if_better
 from pipelines.tracking.registry import CHAMPION, Registry
 
@@ -87,6 +87,13 @@ def test_metric_that_is_not_a_number_counts_as_missing(
     assert promote(registry, champion).reason == "same"
     assert promote(registry, version, lambda _: 0.6).reason == "scored"
     assert promote(registry, version, lambda _: 0.4).is_promoted
+
+
+@pytest.mark.parametrize("size", ["", "many", "-5", "1.5", "9" * 5000])
+def test_size_that_is_not_a_number_counts_as_missing(size: str) -> None:
+    tags = {SHA256_TAG: "0" * 64, SIZE_TAG: size}
+    assert ModelVersion("any", 1, None, tags, 0.0).archive is None
+    assert ModelVersion("any", 1, None, tags | {SIZE_TAG: "5"}, 0.0).archive is not None
 
 
 def test_moves_have_a_history(registry: Registry, create: Callable[..., ModelVersion]) -> None:

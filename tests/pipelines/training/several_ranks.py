@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,17 @@ class TerminateSelf(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def train(rank: int, document: Document, root: Path, path: Path, *more: Callback) -> str:
+def train(
+    rank: int,
+    document: Document,
+    root: Path,
+    path: Path,
+    *more: Callback,
+    clock: Callable[[], float] | None = None,
+) -> str:
     """Train as `fit` does, up to the end of `trainer.fit`, and return `done`, or the error as text.
 
-    All ranks must call this, with the same arguments except `more`.
+    All ranks must call this, with the same arguments except `more` and `clock`.
     """
     meeting = path.with_name(f"{path.name}-meeting-{next(_trainings)}")
     meeting.mkdir(parents=True, exist_ok=True)
@@ -110,7 +118,7 @@ def train(rank: int, document: Document, root: Path, path: Path, *more: Callback
     stop = StopRequest()
     stop.install()
     seed_everything(job.seed_everything, workers=True)
-    module, data, trainer = Attempt(job, inputs, index, report, run_dir, stop).build()
+    module, data, trainer = Attempt(job, inputs, index, report, run_dir, stop, clock).build()
     trainer.callbacks.extend(more)
     checkpoint = run_dir.last_checkpoint if run_dir.last_checkpoint.exists() else None
     try:

@@ -3,10 +3,12 @@
 from typing import Any
 
 import lightning
+import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from pipelines.spec.learning import EMASpec
 from pipelines.training.averaging import EMA
 
 
@@ -35,7 +37,7 @@ class Regression(lightning.LightningModule):
 
 
 def test_average_equals_an_explicit_loop_over_optimizer_steps_and_is_used_in_validation() -> None:
-    ema, module = EMA(0.6), Regression()
+    ema, module = EMA(EMASpec(decay=0.6)), Regression()
     trainer = lightning.Trainer(
         max_epochs=1, accelerator="cpu", accumulate_grad_batches=2, callbacks=[ema], logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
@@ -58,3 +60,23 @@ def test_average_equals_an_explicit_loop_over_optimizer_steps_and_is_used_in_val
         torch.testing.assert_close(ema.weights[name], tensor)
         torch.testing.assert_close(module.validated[0][name], tensor)
     assert not torch.allclose(ema.weights["net.1.weight"], module.seen[-1]["net.1.weight"])
+
+
+@pytest.mark.parametrize("horizon", [0.02, 0.1, 0.3])
+@pytest.mark.parametrize("num_steps", [300, 30_000])
+def test_average_covers_the_same_share_of_a_run_of_any_length(horizon: float, num_steps: int) -> None:
+    spec = EMASpec(horizon=horizon)
+    # The average of the step numbers themselves: its distance from the last one is the mean age of the weights.
+    average = 0.0
+    for step in range(1, num_steps + 1):
+        decay = spec.decay_after(step)
+        average = decay * average + (1 - decay) * step
+    assert (num_steps - average) / num_steps == pytest.approx(horizon, rel=0.05)
+
+
+def test_horizon_of_a_tenth_is_the_ramp_of_a_fixed_decay() -> None:
+    fixed, relative = EMASpec(), EMASpec(horizon=0.1)
+    assert [fixed.decay_after(step) for step in (0, 300, 3000)] == [
+        relative.decay_after(step) for step in (0, 300, 3000)
+    ]
+    assert relative.decay_after(200_000) > fixed.decay_after(200_000) == 0.9998

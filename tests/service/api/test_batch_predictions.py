@@ -104,9 +104,9 @@ def test_same_document_as_a_job_and_one_key_twice_are_accepted(
         ({"folder": "nowhere"}, "/folder", "no folder 'nowhere' below"),
         ({"folder": "../photos"}, "/folder", "got '../photos'; write a path below the data root"),
         ({"folder": None}, "/folder", "missing; name a folder below a data root, or a `dataset`"),
-        ({"threshold": 7}, "/threshold/constrained-float", "got 7; input should be less than or equal to 1"),
+        ({"threshold": 7}, "/threshold", "got 7; write best, or a number from 0 to 1"),
         ({"clases": ["a"]}, "/clases", "unknown key; remove it"),
-        ({"resources": {"cpus": 99}, "version": 1}, "/resources/cpus", "got 99; this server has 16"),
+        ({"resources": {"cpus": 99}, "version": 1}, "/resources/cpus", "got 99, but this server has 16 for all jobs"),
     ],
 )
 def test_problem_of_a_submission_names_the_value_and_the_remedy(
@@ -129,10 +129,11 @@ def test_unknown_model_is_not_found(submit: Callable[..., httpx2.Response]) -> N
 
 
 def test_dry_run_is_only_for_kinds_that_have_one(rest: httpx2.Client) -> None:
-    body = {"kind": "batch_prediction", "config": {}}
+    body = {"kind": "batch_prediction", "config": {"model": "shapes"}}
     answer = rest.post("/v1/jobs", params={"dry_run": True}, json=body)
     assert is_problem(answer, 422)
-    assert "dry runs exist for fit" in answer.json()["detail"]
+    (error,) = answer.json()["errors"]
+    assert "dry runs exist for fit" in error["detail"]
 
 
 def test_files_of_a_task_are_listed_and_chosen_by_media_type_or_suffix(

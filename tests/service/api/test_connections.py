@@ -150,6 +150,19 @@ def test_body_that_arrives_too_slowly_is_rejected(limited: httpx2.Client) -> Non
     assert problem["detail"].startswith("1 bytes of the body arrived within ")
 
 
+def test_problem_can_be_read_by_a_client_that_is_still_sending(limited: httpx2.Client) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\n'
+    head = b"POST /v1/datasets HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    with connected(limited) as connection:
+        connection.sendall(head + b"Content-Length: 3000000\r\n\r\n" + part)
+        connection.recv(1, socket.MSG_PEEK)  # the answer is there
+        for _ in range(20):
+            connection.sendall(bytes(100_000))
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 422 ")
+    assert b"file: unknown field" in answer
+
+
 def test_body_that_arrives_at_the_minimum_speed_is_accepted(patient: Settings, serve: Serve, tmp_path: Path) -> None:
     settings = patient.model_copy(update={"root": tmp_path, "body_timeout_s": 0.5, "min_body_bytes_per_s": 1})
     with serve(settings) as api, connected(api) as connection:

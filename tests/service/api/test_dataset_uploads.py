@@ -1,5 +1,6 @@
 """Limits, deadlines and outages of uploads hold while bytes arrive."""
 
+import asyncio
 import http.client
 import json
 import threading
@@ -8,7 +9,13 @@ from contextlib import AbstractContextManager, ExitStack
 
 import httpx2
 import pytest
+from fastapi import Request
+from starlette.types import Message
 
+from service.api.multipart import FormStream
+from service.api.thread_pools import ThreadPools, Work
+from service.api.uploads import Uploads
+from service.rest.problems import Problem
 from service.settings import Settings
 from tests.service.api.conftest import NO_TLS
 from tests.service.dataset_requests import files_below, upload
@@ -36,7 +43,8 @@ def test_limits_hold_for_declared_and_for_streamed_bodies(serve: Serve, settings
 
 def test_quota_and_full_disk_are_refused(serve: Serve, settings: Settings, archive: bytes) -> None:
     with serve(settings.model_copy(update={"dataset_quota_bytes": 1000})) as api:
-        assert upload(api, archive).status_code == 413
+        answer = upload(api, archive)
+        assert (answer.status_code, "PYRAMIDION_DATASET_QUOTA_BYTES" in answer.json()["detail"]) == (413, True)
     with serve(settings.model_copy(update={"max_upload_bytes": 1 << 62, "dataset_quota_bytes": 1 << 62})) as api:
         connection = http.client.HTTPConnection("127.0.0.1", api.base_url.port, timeout=30)
         connection.putrequest("POST", "/v1/datasets")
@@ -138,3 +146,33 @@ def test_storage_that_does_not_answer_gives_503_and_keeps_nothing(
         wait_until(lambda: len(files_below(settings.datasets_dir)) == 1, "the removal of the upload")
         (note,) = files_below(settings.datasets_dir)
         assert note.endswith(".storing"), "the storage may have the archive: it is deleted later"
+
+
+def test_disk_that_hangs_is_reported_in_time_and_keeps_nothing(settings: Settings) -> None:
+    """One thread writes, and it does not answer."""
+    pools = ThreadPools(settings.model_copy(update={"file_threads": 1, "file_timeout_s": 0.5}))
+    incoming, gate = settings.datasets_dir / "incoming", threading.Event()
+    body = b'--x\r\nContent-Disposition: form-data; name="archive"; filename="a"\r\n\r\nPK\x03\x04' + bytes(2 << 20)
+
+    async def receive() -> Message:
+        pools[Work.UPLOADS].run_later(gate.wait)
+        return {"type": "http.request", "body": body, "more_body": True}
+
+    async def scenario() -> None:
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+        uploads = Uploads(settings, incoming, pools)
+        form = FormStream("multipart/form-data; boundary=x", "archive", {})
+        with pytest.raises(Problem) as raised:
+            async with uploads.receive(Request(scope, receive), form, 1 << 30):
+                pytest.fail("the upload is not complete")
+        assert (raised.value.status_code, raised.value.title) == (503, "The disk of uploads does not answer")
+        assert raised.value.headers == {"Retry-After": "5", "Connection": "close"}
+        gate.set()
+        await uploads.close()
+        assert files_below(incoming) == []
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        gate.set()
+        pools.close()

@@ -115,6 +115,7 @@ def test_invalid_form_is_refused_and_leaves_nothing(
     answer = shared_api.post("/v1/datasets", data=fields, files=files)
     assert answer.status_code == 422, answer.text
     assert {error["pointer"] for error in answer.json()["errors"]} == {pointer}
+    assert "the body" not in answer.text
     incoming = shared_settings.datasets_dir / "incoming"
     wait_until(lambda: not files_below(incoming), "the removal of the upload")
 
@@ -167,10 +168,19 @@ def check_processes(parent: int) -> list[psutil.Process]:
     return found
 
 
-def test_check_continues_after_the_api_was_killed(live_api: Any, settings: Settings, archive: bytes) -> None:
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_FLASK_SERVER_SECRET_KEY", "PYRAMIDION_PREDICTOR_SECRET"):
+        monkeypatch.setenv(name, "a secret")
+
+
+def test_check_continues_after_the_api_was_killed(
+    secrets: None, live_api: Any, settings: Settings, archive: bytes
+) -> None:
     answer = upload(live_api.client, archive)
     (check,) = wait_until(lambda: check_processes(live_api.process.pid), "the process of the check")
     check.send_signal(signal.SIGSTOP)
+    assert [name for name, text in check.environ().items() if "secret" in text] == []
     live_api.kill()
     check.wait(TIMEOUT_S)  # the kernel kills it
     engine = open_database(settings.url_of_database)

@@ -10,12 +10,14 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
+from pydantic import SecretStr
 
 from pipelines.base.records import Category
 from pipelines.inference.export import export_model
 from pipelines.model import build_model
 from pipelines.spec.load import validate_document
 from service.settings import Settings
+from tests.service.api.conftest import LiveApi
 from tests.service.waiting import TIMEOUT_S, wait_until
 
 Document = dict[str, Any]
@@ -131,19 +133,39 @@ def test_dry_run_is_killed_when_its_client_disconnects(shared_api: httpx2.Client
     wait_for_checks(0)
 
 
-def test_number_of_concurrent_dry_runs_is_limited(
-    api: httpx2.Client, document: Document, monkeypatch: pytest.MonkeyPatch
+def test_api_that_is_killed_during_a_dry_run_leaves_nothing(
+    settings: Settings, document: Document, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    live = LiveApi(settings, tmp_path / "api.log")
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(live.client.post, "/v1/jobs?dry_run=true", json={"config": document})
+        wait_for_checks(1)
+        checks()[0].suspend()
+        live.close()
+        assert asked.exception() is not None
+    wait_for_checks(0)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_number_of_concurrent_dry_runs_is_limited(
+    serve: Serve, settings: Settings, document: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_FLASK_SERVER_SECRET_KEY", "DATABASE_URL", "GITHUB_TOKEN"):
+        monkeypatch.setenv(name, "a secret")
     monkeypatch.setattr("service.api.dry_run.WAIT_S", 0.05)
 
     def start() -> httpx2.Response:
         return api.post("/v1/jobs?dry_run=true", json={"config": document}, timeout=TIMEOUT_S)
 
-    with ThreadPoolExecutor(2) as threads:
+    with_secret = settings.model_copy(update={"predictor_secret": SecretStr("a secret")})
+    with serve(with_secret) as api, ThreadPoolExecutor(2) as threads:
         others = [threads.submit(start) for _ in range(2)]
         wait_for_checks(2)
         for check in checks():
             check.suspend()
+            assert [name for name, text in check.environ().items() if "secret" in text] == []
         answer = start()
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         for check in checks():

@@ -10,7 +10,7 @@ from service.api.image_upload import UploadMemory, read_image_fields
 from service.rest.problems import Problem
 from service.settings import Settings
 
-BODY = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n12345\r\n--b--\r\n'
+BODY = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n12345\r\n--b--\r\n'
 
 
 def request(*chunks: bytes, is_complete: bool) -> Request:
@@ -50,7 +50,7 @@ def test_uploads_share_their_memory() -> None:
 
 
 def form(*images: bytes) -> bytes:
-    head = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n'
+    head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
     return b"".join([*(head + image + b"\r\n" for image in images), b"--b--\r\n"])
 
 
@@ -71,3 +71,11 @@ def test_images_have_limits_each_and_together(limits: dict[str, int], status: in
         read(request(form(b"1234", b"12345", b"12345"), is_complete=True), UploadMemory(1000), **limits)
     assert raised.value.status_code == status
     assert f"{variable} sets the limit" in raised.value.detail
+
+
+def test_text_instead_of_a_file_is_refused_with_the_remedy() -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\none.png\r\n--b--\r\n'
+    with pytest.raises(Problem) as raised:
+        read(request(body, is_complete=True), UploadMemory(1000))
+    expected = "image: got the text 'one.png'; send the content of the file (with curl: -F image=@FILE)"
+    assert (raised.value.status_code, raised.value.detail) == (422, expected)

@@ -39,8 +39,10 @@ def test_request_beyond_the_capacity_is_rejected_with_the_capacity(
     answer = api.post("/v1/jobs", json={"config": document, "resources": {"cpus": 3, "gpus": 1}})
     assert answer.status_code == 422
     assert {error["pointer"]: error["detail"] for error in answer.json()["errors"]} == {
-        "/resources/cpus": "got 3; this server has 2 for all jobs together, so the job would wait forever",
-        "/resources/gpus": "got 1; this server has 0 for all jobs together, so the job would wait forever",
+        "/resources/cpus": "got 3, but this server has 2 for all jobs together, so the job would wait forever; "
+        "request at most 2",
+        "/resources/gpus": "got 1, but this server has 0 for all jobs together, so the job would wait forever; "
+        "request at most 0",
     }
 
 

@@ -38,7 +38,9 @@ def test_errors_of_the_framework_are_problems(shared_api: httpx2.Client) -> None
         answer = shared_api.request(method, path)
         assert answer.status_code == status
         assert is_problem(answer)
-    assert shared_api.put("/v1/jobs").headers["allow"]
+    answer = shared_api.put("/v1/jobs")
+    assert answer.headers["allow"] == "GET, POST"
+    assert answer.json()["detail"] == "/v1/jobs does not support PUT; it supports GET, POST"
 
 
 class CountedName(str):
@@ -97,9 +99,10 @@ def test_host_other_than_the_loopback_is_rejected(shared_api: httpx2.Client, hos
         ("/v1/models?limit=3", "unknown"),
         ("/v1/catalog/backbones?foo=bar&limit=1", "unknown"),
         ("/v1/capabilities?foo=bar", "unknown"),
+        ("/v1/jobs?status=paused", "query parameter 'status': got 'paused'"),
     ],
 )
-def test_unknown_query_parameter_is_rejected(shared_api: httpx2.Client, path: str, hint: str) -> None:
+def test_unusable_query_parameter_is_rejected(shared_api: httpx2.Client, path: str, hint: str) -> None:
     answer = shared_api.get(path)
     assert (answer.status_code, is_problem(answer)) == (422, True)
     assert hint in answer.json()["errors"][0]["detail"]

@@ -1,20 +1,25 @@
 """Models and predictions over REST, with a real predictor process."""
 
+import json
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
+from click.testing import CliRunner
 
+from pipelines.base.errors import DataError
 from pipelines.inference.predictor import Predictor
-from pipelines.tasks.thresholds import ThresholdUnusable
+from pipelines.tasks.thresholds import ClassUnknown, ThresholdUnusable
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
-from service.client.client import Client
+from service.client.client import URL_VARIABLE, Client
+from service.commands.predict import predict as predict_command
 from service.rest.model_schemas import PredictionList, PredictionView
 from service.settings import Settings
 from tests.service.api.conftest import serving
@@ -30,7 +35,7 @@ NUM_PLACES = 16
 def service(mlflow_runs_root: Path) -> Settings:
     return Settings(
         root=mlflow_runs_root, alias_check_s=0.1, max_image_bytes=MAX_BYTES, predict_timeout_s=120,
-        predict_queue_size=NUM_PLACES,
+        predict_queue_size=NUM_PLACES, max_images=4,
     )  # fmt: skip
 
 
@@ -121,6 +126,34 @@ def test_only_requested_classes_are_answered(rest: httpx2.Client, shapes: list[M
         f"/v1/models/{shapes[0].name}/predict", params={"version": 1, "classes": "scene 9"}, files=files
     )
     assert several.json() == unknown.json(), "a problem of the model is that of the whole request"
+
+
+def test_client_sends_as_many_images_at_once_as_the_service_takes(
+    rest: httpx2.Client, shapes: list[ModelVersion], service_registry: Registry, tmp_path: Path
+) -> None:
+    contents = {f"{number}.jpg": jpeg(48, 64, number) for number in range(5)}
+    contents |= {"5-broken.jpg": b"no image", "6-large.jpg": bytes(MAX_BYTES + 1), "7.jpg": jpeg(48, 64, 7)}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    files, before = [*sorted(tmp_path.iterdir()), tmp_path / "8-missing.jpg"], _num_requests(rest)
+    service_registry.set_alias(shapes[0].name, "commanded", 1)
+    words = ["--model", f"{shapes[0].name}@commanded", *map(str, files), "--class", "scene 0", "--class", "shapes 1"]
+    environment = {URL_VARIABLE: str(rest.base_url)}
+    done = CliRunner().invoke(predict_command, words, env=environment)
+    assert _num_requests(rest) - before == 3, "0 to 3, 4 and the broken one, 7; the large one is refused before"
+    reasons = [problem.field.rpartition("/")[2] for problem in cast(DataError, done.exception).problems]
+    assert reasons == ["5-broken.jpg", "6-large.jpg", "8-missing.jpg"]
+    rows = json.loads(done.stdout)
+    assert [Path(row["file"]).name for row in rows] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg", "7.jpg"]
+    assert {label["label"] for row in rows for label in row["tasks"]["scene"]["labels"]} == {"scene 0"}
+    unknown = CliRunner().invoke(predict_command, [*words, "--class", "scene 9"], env=environment)
+    assert isinstance(unknown.exception, ClassUnknown)
+
+
+def _num_requests(rest: httpx2.Client) -> int:
+    """Return the number of predict requests that reached the predictor."""
+    (count,) = re.findall(r"^pyramidion_prediction_seconds_count (\S+)", rest.get("/metrics").text, re.MULTILINE)
+    return int(float(count))
 
 
 @pytest.mark.parametrize("threshold", ["", "high", "1.5", "nan", "Best"])

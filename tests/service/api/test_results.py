@@ -53,7 +53,7 @@ def test_results_are_the_content_of_result_json(shared_api: httpx2.Client, job: 
 
 def test_missing_results_are_404_with_the_status_of_the_job(shared_api: httpx2.Client, job: str) -> None:
     answer = shared_api.get(f"/v1/jobs/{job}/results")
-    assert (answer.status_code, answer.json()["detail"]) == (404, f"job {job} is queued and has no results (yet)")
+    assert (answer.status_code, answer.json()["detail"]) == (404, f"job {job} is queued and has no results yet")
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,16 @@ def test_more_processes_than_cores_are_rejected(shared_api: httpx2.Client, docum
     document["trainer"]["devices"] = 1_000_000
     errors = errors_of(shared_api, document)
     assert list(errors) == ["/config/trainer/devices"]
-    assert errors["/config/trainer/devices"].startswith("got 1000000; each is a process")
+    assert errors["/config/trainer/devices"].startswith("got 1000000 processes, but this server has")
+
+
+def test_budget_is_a_duration(shared_api: httpx2.Client, document: Document) -> None:
+    document["trainer"] |= {"budget": "8m", "devices": 1_000_000}
+    assert list(errors_of(shared_api, document)) == ["/config/trainer/devices"]
+    document["trainer"] |= {"budget": "8 minutes", "devices": 1}
+    assert errors_of(shared_api, document) == {
+        "/config/trainer/budget": "got '8 minutes'; write a duration above 0, such as 90s, 8m, 2h or 1h30m"
+    }
 
 
 @pytest.mark.parametrize("path", ["/etc", "../shapes", "a/../../b", "a\\b"])
@@ -163,3 +172,39 @@ def test_link_to_itself_is_rejected(shared_api: httpx2.Client, document: Documen
     loop.symlink_to(loop)
     document["data"]["root"] = "loop"
     assert [pointer for pointer in errors_of(shared_api, document) if not "/config/data/root".startswith(pointer)] == []
+
+
+def test_recipe_takes_data_and_a_budget_instead_of_a_document(shared_api: httpx2.Client, document: Document) -> None:
+    body = {"recipe": "finetune", "data": {"root": document["data"]["root"]}, "budget": "3m", "priority": 2}
+    answer = shared_api.post("/v1/jobs", json=body)
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert (job["name"], job["priority"]) == ("shapes", 2)
+    assert job["config"] == {"name": "shapes", **{key: body[key] for key in ("recipe", "data", "budget")}}
+    checked = shared_api.post("/v1/jobs?dry_run=true", json=body)
+    assert checked.status_code == 200, checked.text
+    assert checked.json()["config"]["model"]["tasks"]["objects"]["head"] == "fcos"
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer", "detail"),
+    [
+        ({"recipe": "best"}, "/recipe", "finetune"),
+        ({"budget": "soon"}, "/budget", "write a duration above 0"),
+        ({"budget": None}, "/trainer/budget", "is missing; recipe:finetune chooses settings for a wall time"),
+        ({"data": {"root": "nowhere"}}, "/data/root", "no folder 'nowhere'"),
+        ({"data": {"root": "shapes", "image_sizes": 3}}, "/data/image_sizes", "unknown key"),
+        ({"config": {"name": "x"}}, "/config", "got a document beside recipe; write only one of them"),
+        ({"recipe": None, "data": {}, "budget": None}, "/config", "is missing; write a job document, or `recipe`"),
+    ],
+)
+def test_errors_of_a_recipe_point_to_their_fields(
+    shared_api: httpx2.Client, change: Document, pointer: str, detail: str
+) -> None:
+    answer = shared_api.post(
+        "/v1/jobs", json={"recipe": "finetune", "data": {"root": "shapes"}, "budget": "3m", **change}
+    )
+    assert answer.status_code == 422, answer.text
+    [error] = answer.json()["errors"]
+    assert error["pointer"] == pointer
+    assert detail in error["detail"]

@@ -1,14 +1,14 @@
-"""Blocking work in thread pools: MLflow that never answers or a locked database stop only those who need them."""
+"""Blocking work in thread pools: their limits and deadlines, and that no other threads serve requests."""
 
 import asyncio
-import socket
-import sqlite3
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from inspect import isasyncgenfunction
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -17,13 +17,15 @@ from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import _is_coroutine_callable
 from fastapi.routing import iter_route_contexts
 
+from service.api import thread_pools
 from service.api.app import create_app
 from service.api.thread_pools import NoAnswer, ThreadPool, Work
 from service.settings import Settings
-from tests.service.waiting import wait_until
+from tests.settings_table import PAGE as OPERATIONS
 
 Document = dict[str, Any]
 Serve = Callable[[Settings], AbstractContextManager[httpx2.Client]]
+PAGE = OPERATIONS.read_text("utf-8")
 
 
 @pytest.fixture
@@ -94,107 +96,43 @@ def test_no_route_uses_the_threads_that_all_requests_share(settings: Settings) -
     assert plain == set(), "use a route class of service.api.thread_pools, and coroutines as dependencies"
 
 
-def test_silent_mlflow_stops_only_the_routes_of_models(
-    settings: Settings, serve: Serve, document: Document, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limits = {"registry_threads": 1, "max_waiting": 1, "registry_timeout_s": 3600}
-    with silent_server() as (port, break_connections), ThreadPoolExecutor(2) as clients:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "600")
-        with serve(settings.model_copy(update=limits)) as api:
-            asked = [clients.submit(api.get, "/v1/models", timeout=120) for _ in range(2)]
-            wait_until(lambda: calls(api, "registry") == 2, "two requests to wait for MLflow")
-            refused = api.get("/v1/models/shapes")
-            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
-            assert refused.json()["title"] == "The model registry (MLflow) does not answer"
-            check_alive(api)
-            assert api.get("/v1/jobs").status_code == 200
-            assert api.post("/v1/jobs", json={"config": document}).status_code == 202
-            assert not any(request.done() for request in asked)
-            wait_until(lambda: break_connections() or all(request.done() for request in asked), "the answers")
-            assert [request.result().status_code for request in asked] == [503, 503]
+def test_released_call_waits_for_its_turn_although_the_pool_is_full(gate: threading.Event) -> None:
+    released: list[int] = []
+
+    async def scenario(pool: ThreadPool) -> None:
+        waiting = [asyncio.create_task(pool.run(gate.wait)) for _ in range(2)]
+        await asyncio.sleep(0)
+        call = pool.run_later(lambda: released.append(1))
+        assert call is not None
+        with pytest.raises(NoAnswer):
+            await pool.run(gate.wait)
+        assert released == []
+        gate.set()
+        await asyncio.wrap_future(call)
+        assert released == [1]
+        await asyncio.gather(*waiting)
+        pool.close()
+        assert pool.run_later(lambda: released.append(2)) is None
+
+    in_loop(1, 1, 60, scenario)
 
 
-def test_locked_database_stops_only_the_routes_that_write(settings: Settings, serve: Serve, document: Document) -> None:
-    limits = {"database_threads": 1, "max_waiting": 1, "database_timeout_s": 3600, "probe_timeout_s": 0.1}
-    with serve(settings.model_copy(update=limits)) as api, ThreadPoolExecutor(2) as clients:
-        with locked(settings):
-            asked: list[Future[httpx2.Response]] = []
-            for _ in range(2):
-                asked.append(clients.submit(api.post, "/v1/jobs", json={"config": document}, timeout=120))
-                wait_until(lambda: calls(api, "database_writes") == len(asked), "the request to wait for the lock")
-            refused = api.post("/v1/jobs/x/cancel")
-            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
-            assert refused.json()["title"] == "The database does not answer"
-            check_alive(api)
-            assert api.get("/v1/jobs").json()["jobs"] == []
-            assert api.get("/v1/models?foo").status_code == 422
-            ready = api.get("/readyz")
-            assert ready.status_code == 503
-            (database,) = (check for check in ready.json()["checks"] if check["name"] == "database")
-            assert not database["is_ok"]
-            assert not any(request.done() for request in asked)
-        assert [request.result().status_code for request in asked] == [202, 202]
+def test_api_has_no_other_threads() -> None:
+    """Except the one of the log; and nobody is served before the database is open and the GPUs are listed."""
+    folder = Path(thread_pools.__file__).parent
+    others = {
+        str(path.relative_to(folder)): found
+        for path in folder.rglob("*.py")
+        if (found := re.findall(r"ThreadPoolExecutor\(|run_in_executor\b|to_thread\b|[. ]Thread\(", path.read_text()))
+    }
+    assert others == {
+        "thread_pools.py": ["ThreadPoolExecutor("], "log_writer.py": [".Thread("], "app.py": ["to_thread", "to_thread"],
+    }  # fmt: skip
 
 
-def test_write_that_cannot_get_the_lock_reports_that_nothing_was_changed(
-    settings: Settings, serve: Serve, document: Document
-) -> None:
-    with serve(settings.model_copy(update={"database_timeout_s": 0.4})) as api:
-        with locked(settings):
-            answer = api.post("/v1/jobs", json={"config": document})
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-        if answer.json()["title"] == "The database is unavailable":  # not on a machine that is too busy
-            assert "nothing was changed" in answer.json()["detail"]
-            assert api.get("/v1/jobs").json()["jobs"] == []
-
-
-def check_alive(api: httpx2.Client) -> None:
-    assert api.get("/livez").json() == {"status": "alive"}
-    assert api.get("/v1/capabilities").status_code == 200
-    assert api.get("/openapi.json").status_code == 200
-
-
-def calls(api: httpx2.Client, pool: str) -> float:
-    lines = api.get("/metrics").text.splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(f'pyramidion_pool_calls{{pool="{pool}"}}'))
-
-
-@contextmanager
-def silent_server() -> Iterator[tuple[int, Callable[[], None]]]:
-    """Accept connections and never answer; yield the port, and a function that breaks all of them."""
-    accepted: list[socket.socket] = []
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                accepted.append(listener.accept()[0])
-
-    def break_connections() -> None:
-        while accepted:
-            accepted.pop().close()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=accept)
-        thread.start()
-        try:
-            yield listener.getsockname()[1], break_connections
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            break_connections()
-
-
-@contextmanager
-def locked(settings: Settings) -> Iterator[None]:
-    """Hold the write lock of the database."""
-    with sqlite3.connect(settings.root / "service.db", isolation_level=None) as database:
-        database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        finally:
-            database.execute("ROLLBACK")
+def test_page_of_the_operator_lists_every_pool() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE.partition("| pool in ")[2].partition("\n\n")[0], re.MULTILINE)
+    assert sorted(rows) == sorted(Work)
 
 
 def _calls(dependant: Dependant) -> Iterator[Any]:

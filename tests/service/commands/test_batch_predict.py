@@ -1,5 +1,6 @@
 """`pyramidion batch-predict`, with the test as the supervisor of a service in this process."""
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipelines.spec.batch_prediction import BatchImageCounts, BatchPredictionRes
 from pipelines.tracking.mlflow_store import connect
 from pipelines.tracking.registry import Registry
 from service.client.client import URL_VARIABLE, Client
+from service.client.datasets import wait_until_checked
 from service.client.errors import ServiceError
 from service.commands.batch_predict import batch_predict
 from service.commands.jobs import results
@@ -102,6 +104,27 @@ def test_job_is_submitted_and_its_id_is_printed(run: Callable[..., Result], url:
     assert job.resources.timeout_s == 60
 
 
+@pytest.mark.parametrize("form", ["folder", "file", "archive"])
+def test_images_of_this_machine_are_uploaded(
+    form: str, run: Callable[..., Result], url: str, settings: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
+    (folder / "notes.txt").write_text("not sent")
+    archive = Path(shutil.make_archive(str(tmp_path / "packed"), "tar", folder))
+    given = {"folder": folder, "file": folder / "a.png", "archive": archive}[form]
+    done = run("commanded", "--images", str(given), "--threshold", "0.4")
+    assert done.exit_code == 0, done.output
+    with Client(url) as client:
+        job = client.job(done.output.strip())
+        version = wait_until_checked(client, job.dataset or "")
+        client.cancel(job.id)
+    assert (version.status, version.num_images, job.config["threshold"]) == ("ready", 1, 0.4)
+    files = settings.datasets_dir / job.config["folder"]
+    assert sorted(path.name for path in files.iterdir()) == ["a.png", *(["notes.txt"] if form == "archive" else [])]
+
+
 @pytest.mark.usefixtures("supervised")
 def test_results_are_downloaded_when_the_job_has_ended(run: Callable[..., Result], url: str, tmp_path: Path) -> None:
     done = run("commanded", "--folder", "photos", "--output", str(tmp_path / "out"))
@@ -117,7 +140,12 @@ def test_results_are_downloaded_when_the_job_has_ended(run: Callable[..., Result
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["commanded"], "pass --folder DIR"), (["commanded", "--folder", "x", "--on-error", "stop"], "'skip', 'fail'")],
+    [
+        (["commanded"], "pass --folder DIR"),
+        (["commanded", "--folder", "x", "--on-error", "stop"], "'skip', 'fail'"),
+        (["commanded", "--dataset", "x", "--images", "."], "got both --dataset and --images"),
+        (["commanded", "--images", "missing"], "Path 'missing' does not exist"),
+    ],
 )
 def test_incomplete_command_is_a_usage_error(run: Callable[..., Result], arguments: list[str], message: str) -> None:
     done = run(*arguments)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from service.client.datasets import packed
+from service.client.archives import packed
 from service.commands.registry import PYRAMIDION
 from tests.service.dataset_archives import zip_of
 

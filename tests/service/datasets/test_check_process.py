@@ -183,3 +183,17 @@ def test_unavailable_storage_is_not_a_result(checked: Checked) -> None:
     (checked.settings.datasets_dir / ARCHIVES).write_text("")
     with pytest.raises(StorageUnavailable):
         checked.request(content_sha256="0" * 64)
+
+
+def test_images_of_a_job_are_extracted_without_being_opened(checked: Checked) -> None:
+    content = zip_of({"photos/a.jpg": b"damaged", "labels.json": b"{"})
+    found = checked.archive(content, is_for_jobs=True)
+    assert (found.is_ready, found.num_images, found.num_files, found.num_thumbnails) == (True, 1, 2, 0)
+    assert (checked.folder.files / "photos/a.jpg").read_bytes() == b"damaged"
+
+
+def test_archive_of_a_job_needs_images(checked: Checked) -> None:
+    found = checked.archive(zip_of({"a.txt": b""}), is_for_jobs=True)
+    assert not found.is_ready
+    assert str(found.message).startswith("contains no image files (.bmp")
+    assert not checked.folder.files.exists()

@@ -4,13 +4,13 @@ import asyncio
 import hashlib
 import io
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, update
 
+from service.api.thread_pools import ThreadPools, Work
 from service.datasets.checks import MAX_ATTEMPTS, DatasetChecks
 from service.principal import LOCAL_USER
 from service.settings import Settings
@@ -59,16 +59,17 @@ def run_until(settings: Settings, store: DatasetStore, condition: Callable[[Data
 
     async def run() -> DatasetVersion:
         storage = open_storage(settings.storage_url, settings.datasets_dir, settings.storage_timeout_s)
-        with ThreadPoolExecutor(2) as threads:
-            running = asyncio.create_task(DatasetChecks(store, storage, settings, threads).run())
-            try:
-                async with asyncio.timeout(DEADLINE_S):
-                    while not condition(version := store.page(None)[0]):
-                        await asyncio.sleep(0.05)
-            finally:
-                running.cancel()
-                await asyncio.gather(running, return_exceptions=True)
-            return version
+        pools = ThreadPools(settings)
+        running = asyncio.create_task(DatasetChecks(store, storage, settings, pools[Work.DATASET_CHECKS]).run())
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while not condition(version := store.page(None)[0]):
+                    await asyncio.sleep(0.05)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            pools.close()
+        return version
 
     return asyncio.run(run())
 

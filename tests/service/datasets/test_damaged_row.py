@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sqlalchemy import text
 
+from service.api.thread_pools import ThreadPools, Work
 from service.datasets.checks import DatasetChecks
 from service.principal import LOCAL_USER
 from service.settings import Settings
@@ -29,14 +29,15 @@ def test_checks_continue_beside_a_damaged_row(tmp_path: Path) -> None:
         connection.execute(text("UPDATE dataset_versions SET sources = '{' WHERE id = 'ida'"))
 
     async def check() -> str | None:
-        with ThreadPoolExecutor(2) as threads:
-            checks = DatasetChecks(store, LocalStorage(tmp_path / "archives"), settings, threads)
-            running = asyncio.create_task(checks.run())
-            deadline = time.monotonic() + 60
-            while (message := store.find(None, "b", "b" * 64).message) is None and time.monotonic() < deadline:
-                await asyncio.sleep(0.02)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+        pools = ThreadPools(settings)
+        checks = DatasetChecks(store, LocalStorage(tmp_path / "archives"), settings, pools[Work.DATASET_CHECKS])
+        running = asyncio.create_task(checks.run())
+        deadline = time.monotonic() + 60
+        while (message := store.find(None, "b", "b" * 64).message) is None and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        pools.close()
         return message
 
     assert str(asyncio.run(check())).startswith("the server cannot check it")

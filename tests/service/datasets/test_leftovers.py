@@ -30,7 +30,7 @@ class Root:
     """The data sets of a service whose API was killed."""
 
     def __init__(self, folder: Path) -> None:
-        self.settings = Settings(root=folder / "root")
+        self.settings = Settings(root=folder / "root", upload_timeout_s=TIMEOUT_S)
         self.datasets_dir = self.settings.datasets_dir
         (self.datasets_dir / "incoming").mkdir(parents=True)
         self.engine = open_database(self.settings.url_of_database)
@@ -57,11 +57,15 @@ class Root:
         return details.version.id
 
     def clean(self) -> None:
-        Leftovers(self.store, self.storage, self.datasets_dir, TIMEOUT_S).remove()
+        Leftovers(self.store, self.storage, self.settings).remove()
 
     def make_older(self, seconds: float) -> None:
         for path in [path for path in self.datasets_dir.rglob("*") if path.is_file()]:
-            os.utime(path, (time.time() - seconds,) * 2)
+            make_older(path, seconds)
+
+
+def make_older(path: Path, seconds: float) -> None:
+    os.utime(path, (time.time() - seconds,) * 2)
 
 
 @pytest.fixture
@@ -115,6 +119,16 @@ def test_incomplete_archives_are_deleted_once_they_are_old(root: Root) -> None:
     root.make_older(2 * TIMEOUT_S + 1)
     root.clean()
     assert not partial.exists()
+
+
+def test_copies_of_models_are_deleted_once_they_are_old(root: Root) -> None:
+    old, new = root.settings.downloads_dir / "old", root.settings.downloads_dir / "new"
+    for folder in (old, new):
+        (folder / "model").mkdir(parents=True)
+        (folder / "model/model.safetensors").touch()
+    make_older(old, 2 * TIMEOUT_S + 1)
+    root.clean()
+    assert [folder.exists() for folder in (old, new)] == [False, True]
 
 
 def test_upload_leaves_no_note_and_no_second_archive(root: Root) -> None:

@@ -159,7 +159,7 @@ def test_job_that_exceeds_the_capacity_is_not_retried(
 ) -> None:
     job_id = submit(jobs, submission)
     fail(job_id)
-    with pytest.raises(InvalidJob, match=r"resources\.gpus: got 1; this server has 0"):
+    with pytest.raises(InvalidJob, match=r"resources\.gpus: got 1, but this server has 0 for"):
         Jobs(store, settings, {"cpus": 4}, datasets).retry(LOCAL_USER, job_id)
 
 

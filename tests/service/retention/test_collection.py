@@ -14,7 +14,7 @@ from service.principal import Principal
 from service.retention.candidates import DeletedKind, Deletion
 from service.states import JobStatus
 from service.store.audit import AuditLog
-from service.store.dataset_records import CheckedDataset, NewDatasetVersion
+from service.store.dataset_records import CheckedDataset, JobImages, NewDatasetVersion
 from service.store.datasets import DatasetStore
 from service.store.errors import NotFound
 from service.store.records import NewJob
@@ -203,3 +203,19 @@ def test_jobs_that_may_have_a_model_are_kept_while_mlflow_does_not_answer(root: 
     assert root.store.get(tracked).id == tracked
     (problem,) = collection.problems
     assert problem.endswith("jobs that may have a registered model are kept")
+
+
+def test_images_that_were_uploaded_with_a_deleted_job_are_deleted_with_it(root: Root) -> None:
+    datasets = DatasetStore(root.engine)
+    version = NewDatasetVersion("one", "images-one", "a" * 64, "a" * 64, of_jobs=True)
+    new = NewJob("j", {"name": "j"}, 0, cpus=1, gpus=0, images=JobImages(version, 1000))
+    job = root.store.submit(new)[0]
+    assert datasets.claim_check("me", 60) is not None
+    assert datasets.finish_check("one", "me", CheckedDataset(True))
+    folder = version_folder(root.settings().datasets_dir, "one").path
+    folder.mkdir(parents=True)
+    assert root.deleted(keep_datasets=0, keep_jobs=0) == [], "the job waits for its start"
+    root.store.request_cancel(job.id)
+    assert [deletion.job_id for deletion in root.deleted(keep_jobs=0)] == [job.id]
+    assert not folder.exists()
+    assert [found.id for found in datasets.deleting()] == ["one"]

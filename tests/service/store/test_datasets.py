@@ -197,7 +197,9 @@ def test_version_that_a_job_uses_cannot_be_deleted_until_the_job_is(
 ) -> None:
     version = ready()
     job, _ = store.submit(new_job(dataset_id=version.id))
-    assert datasets.of_job(job.id) == version.id
+    used = datasets.of_job(job.id)
+    assert used is not None
+    assert used.id == version.id
     with pytest.raises(DatasetInUse, match=f"needed by job {job.id}; delete these first"):
         datasets.start_deletion(version.id)
     store.request_cancel(job.id)

@@ -151,6 +151,16 @@ def test_jobs_ahead_have_a_higher_priority_or_are_older(store: JobStore, leased:
     assert leased.queued(limit=2) == order[:2]
 
 
+def test_queue_is_read_in_pages_of_jobs_that_fit(store: JobStore, leased: LeasedStore, new_job: NewJobs) -> None:
+    requests = [{"cpus": 4}, {"cpus": 2}, {"gpus": 1}, {"priority": 5}, {"cpus": 2}]
+    made = [store.submit(new_job(**request))[0] for request in requests]
+    within = {"cpus": 2, "gpus": 0}
+    first = leased.queued(2, within=within)
+    assert first == [made[3], made[1]]
+    assert leased.queued(2, after=first[-1], within=within) == [made[4]]
+    assert leased.queued(2, after=made[4], within=within) == []
+
+
 def test_rows_of_a_job_are_deleted_with_it(
     engine: Engine, store: JobStore, leased: LeasedStore, new_job: NewJobs
 ) -> None:

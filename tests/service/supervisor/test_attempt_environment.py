@@ -48,6 +48,7 @@ def test_trainer_gets_what_it_needs_and_no_secret(environment: Callable[..., dic
     assert {name for name in NEEDED if f"needed {name}" in found.get(name, "")} == NEEDED - {"TMPDIR"}
     assert found.keys() > {"PATH", "HOME", "TMPDIR", "PYRAMIDION_ATTEMPT_DIR", "PYRAMIDION_DATA_ROOTS"}
     known = {"ATTEMPT_DIR", "CACHE_DIR", "DATA_ROOTS", "LINKS", "RUNS_ROOT", "WEIGHTS_ROOTS", "STARTED_BY", "TENANT"}
+    known |= {"DECODE_TIMEOUT_S", "DECODE_MEMORY_BYTES"}
     own = {name.removeprefix("PYRAMIDION_") for name in found if name.startswith("PYRAMIDION_")}
     assert own <= known
 

@@ -61,3 +61,16 @@ def test_document_is_written_as_it_was_submitted(tmp_path: Path) -> None:
     run_dir = RunDir.of(tmp_path / "run")
     write_document(run_dir, asked)
     assert read_document(str(run_dir.job_yaml)) == asked
+
+
+def test_document_that_a_recipe_has_completed_is_kept_once_the_run_has_trained(tmp_path: Path) -> None:
+    run_dir, short = RunDir.of(tmp_path), {"recipe": "finetune", "data": {"root": "cells"}}
+    write_document(run_dir, short)
+    run_dir.job_yaml.write_text("name: completed\n")
+    write_document(run_dir, short)
+    assert read_document(str(run_dir.job_yaml)) == short
+    run_dir.job_yaml.write_text("name: completed\n")
+    run_dir.last_checkpoint.parent.mkdir()
+    run_dir.last_checkpoint.touch()
+    write_document(run_dir, short)
+    assert read_document(str(run_dir.job_yaml)) == {"name": "completed"}

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from service.states import FailureKind, JobStatus
+from service.store.dataset_records import CheckedDataset, JobImages, NewDatasetVersion
+from service.store.datasets import DatasetStore
 from service.supervisor import loop
 
 MakeBench = Callable[..., Any]
@@ -61,3 +63,17 @@ def test_time_limit_follows_no_clock_that_can_be_set(bench: MakeBench, monkeypat
     limited = made.submit(made.at_term("exit 75"), timeout_s=0.5)
     ended = made.ended(limited)
     assert (ended.status, ended.failure_kind) == (JobStatus.FAILED, FailureKind.TIMEOUT)
+
+
+def test_job_whose_images_cannot_be_used_fails_with_the_reason(bench: MakeBench) -> None:
+    made = bench()
+    version = NewDatasetVersion("one", "images-one", "a" * 64, "a" * 64, of_jobs=True)
+    job = made.submit(made.SUCCEED, images=JobImages(version, 1000))
+    made.supervisor.tick()
+    assert made.jobs.get(job.id).status is JobStatus.QUEUED, "its images are being extracted"
+    datasets = DatasetStore(made.engine)
+    assert datasets.claim_check("me", 60) is not None
+    datasets.finish_check("one", "me", CheckedDataset(is_ready=False, message="contains no image files"))
+    ended = made.ended(job)
+    assert (ended.status, ended.failure_kind) == (JobStatus.FAILED, FailureKind.DATA_INVALID)
+    assert ended.failure_message == "the data set images-one@aaaaaaaaaaaa is invalid: contains no image files"

@@ -1,8 +1,9 @@
 """The choice of the jobs that start next: small examples, and properties of every queue."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from service.resources import ResourceCounts, shortages, total
 from service.states import JobStatus
 from service.store.records import Job
+from service.supervisor import loop
 from service.supervisor.scheduling import Pauses, next_starts
 from tests.service.waiting import wait_until
 
@@ -74,6 +76,18 @@ def test_jobs_after_a_thousand_that_can_never_fit_start() -> None:
 def test_jobs_after_a_thousand_that_wait_for_gpus_start() -> None:
     waiting = [job(number, gpus=1) for number in range(1, 1000)]
     assert started([*waiting, job(1000)], cpus=4, gpus=1, active=(job(0, gpus=1),)) == [1000]
+
+
+def test_supervisor_starts_a_job_after_more_jobs_that_cannot_start_than_it_reads_at_once(
+    bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "QUEUE_PAGE", 2)
+    made = bench(cpus=2)
+    running = made.submit(made.at_term("exit 75"))
+    made.file(running, "ready")
+    for cpus in (4, 4, 4, 4, 4):
+        made.submit("exit 1", cpus=cpus)
+    assert made.ended(made.submit(made.SUCCEED)).status is JobStatus.SUCCEEDED
 
 
 def test_pause_before_an_attempt_does_not_follow_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def outputs(service: Any, job_id: str) -> dict[str, bytes]:
 
 
 def predicting(service: Any, job_id: str) -> psutil.Process | None:
-    found = [process for process in service.processes(job_id) if "pipelines.batch_prediction_cli" in process.cmdline()]
+    found = [process for process in service.processes(job_id) if "service.predictor.batch_process" in process.cmdline()]
     return found[0] if found else None
 
 
@@ -96,7 +96,7 @@ def test_cancelled_batch_prediction_ends_as_cancelled_without_processes(service:
 @pytest.mark.timeout(400)
 def test_failed_batch_prediction_names_the_image_and_is_not_repeated(service: Any, model: str, demo_root: Path) -> None:
     folder = demo_root.parent / "damaged"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     ended = service.wait(submit(service, model, folder="damaged", on_error="fail"))
     assert (ended["status"], ended["failure"]["kind"], ended["attempt"]) == ("failed", "data_invalid", 1)

@@ -94,7 +94,7 @@ def _source(
             order = Shuffled(indices, seed=seed, source=source)
     is_grouped = spec.sampler.group_by_aspect
     aspect_groups = AspectGroups(records, seed=seed, source=source) if is_grouped else None
-    return ImageSource(order, spec.batch_size, world_size, aspect_groups, min_batch=min_batch)
+    return ImageSource(order, spec.images_per_batch, world_size, aspect_groups, min_batch=min_batch)
 
 
 def _mix(spec: DataSpec, sources: Mapping[str, Source], seed: int) -> Mix:
