@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from pipelines.base.exit_codes import exit_code_of
 from pipelines.batch_prediction_cli import main as predict
 from service.decoding.files import FileDecoder
 from service.decoding.worker import DecodingLimits
@@ -15,10 +16,14 @@ from service.settings import Settings
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Predict the images that have no answer yet, and return the exit code."""
-    settings = Settings()
-    limits = DecodingLimits(settings.decode_timeout_s, settings.decode_memory_bytes)
-    with FileDecoder(limits, num_processes=int(os.environ.get("OMP_NUM_THREADS", "1"))) as decoder:
-        return predict(argv, decoder.decode)
+
+    def run() -> int:
+        settings = Settings()
+        limits = DecodingLimits(settings.decode_timeout_s, settings.decode_memory_bytes)
+        with FileDecoder(limits, num_processes=int(os.environ.get("OMP_NUM_THREADS", "1"))) as decoder:
+            return predict(argv, decoder.decode)
+
+    return exit_code_of(run)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from pipelines.run_folder.files import remove_folder
+from pipelines.run_folder.files import remove_folder, rename_synced
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.registry import Registry
 from service.datasets.folder import version_folder
@@ -102,11 +102,14 @@ class Collection:
         hidden = {path: path.with_name(f"{path.name}.deleted") for path in deletion.paths}
         for path, new in hidden.items():
             with suppress(FileNotFoundError):
-                path.rename(new)
+                rename_synced(path, new, content_is_synced=True)
         is_named = self._protection.is_named_now(deletion.job_id)
         for path, new in hidden.items():
             with suppress(FileNotFoundError):
-                new.rename(path) if is_named else new.unlink()
+                if is_named:
+                    rename_synced(new, path, content_is_synced=True)
+                else:
+                    new.unlink()
         return not is_named
 
     def _delete_dataset(self, dataset_id: str) -> bool:

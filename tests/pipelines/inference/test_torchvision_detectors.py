@@ -121,9 +121,11 @@ def compare(ours: MultiTaskModel, theirs: Any) -> None:
         number = len(found.scores)
         assert number > 20
         torch.testing.assert_close(found.scores, expected["scores"][:number], **TOLERANCE)
-        torch.testing.assert_close(found.boxes_xyxy, expected["boxes"][:number], **TOLERANCE)
-        names = [CLASSES[label] for label in found.labels]
-        assert names == [coco_classes()[label] for label in expected["labels"][:number]]
+        # Objects with nearly the same score may have another order.
+        difference = (found.boxes_xyxy[:, None] - expected["boxes"]).abs().amax(-1)
+        is_same = torch.tensor([[CLASSES[a] == coco_classes()[b] for b in expected["labels"]] for a in found.labels])
+        is_same &= (found.scores[:, None] - expected["scores"]).abs() < TOLERANCE["atol"]
+        assert (is_same & (difference < SIZE_HW[0] * TOLERANCE["rtol"])).any(1).all()
 
 
 def test_outputs_equal_those_of_retinanet_with_norms_without_epsilon(theirs: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from service.addresses import TrustedProxies
 from service.api.log_writer import MAX_LINES, LogWriter
 from service.api.metrics import UNKNOWN_ROUTE, Metrics
 from service.api.request_log import RequestLog
@@ -124,6 +125,6 @@ def test_request_whose_client_left_before_the_response_is_counted() -> None:
 
     metrics = Metrics()
     scope = {"type": "http", "method": "POST", "headers": []}
-    asyncio.run(RequestLog(application, metrics)(scope, receive, send))
+    asyncio.run(RequestLog(application, metrics, TrustedProxies([]))(scope, receive, send))
     sample = f'pyramidion_http_requests_total{{method="{UNKNOWN_ROUTE}",route="{UNKNOWN_ROUTE}",status="499"}} 1.0'
     assert sample in metrics.text().decode()

@@ -148,7 +148,7 @@ def test_results_are_tables_or_result_json(served: Served, submit: Any) -> None:
     job = served.claim(submit("done"))
     early = served.run("results", job.id)
     assert (early.returncode, early.stdout) == (1, "")
-    assert "no results (yet)" in early.stderr
+    assert "has no results yet" in early.stderr
     served.succeed(job)
     assert "scene on test: 4 images" in served.run("results", job.id).stdout
     result = json.loads(served.run("results", job.id, "--json").stdout)

@@ -173,15 +173,17 @@ def kill_at_random(service: Any, document: Document, victims: Sequence[str], und
 
 @pytest.mark.timeout(400)
 def test_kills_of_each_process_change_nothing(service: Any, document: Document, undisturbed: Any) -> None:
-    """An attempt is killed when it has started or when it trains, which no speed of the machine can miss."""
+    """The first attempt is killed when it has started or when it trains, the second when it has started.
+
+    The API and the supervisor are killed right afterwards: no speed of the machine can miss these moments.
+    """
     job = service.submit(document)
+    stages = random.choice([("training",), (None, "validating_data", "training")])
+    service.wait_for(job, lambda found: found["attempt"] == 1 and found["stage"] in stages)
     for number, victim in enumerate(("shim", "trainer"), 1):
-        for other in ("api", "supervisor"):
-            time.sleep(random.random())
-            kill(service, other, job)
-        stages = random.choice([("training",), (None, "validating_data", "training")])
-        service.wait_for(job, lambda found, n=number, s=stages: found["attempt"] == n and found["stage"] in s)
-        assert kill(service, victim, job), service.describe(job)
+        service.wait_for(job, lambda found, number=number: found["attempt"] == number)
+        for killed in (victim, *random.sample(("api", "supervisor"), 2)):
+            assert kill(service, killed, job), service.describe(job)
     check(service, job, undisturbed[0], 3)
     assert service.job(job)["attempt"] == 3, "both attempts were replaced"
 
