@@ -61,6 +61,17 @@ def serving(settings: Settings) -> Iterator[httpx2.Client]:
 
 
 @contextmanager
+def serving_models(settings: Settings) -> Iterator[httpx2.Client]:
+    """As `serving`, with the model registry of the root and time for a predictor to start, with one thread."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+        environment.setenv("OMP_NUM_THREADS", "1")
+        with serving(settings) as client:
+            client.timeout = httpx2.Timeout(120)
+            yield client
+
+
+@contextmanager
 def api_process(settings: Settings, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx2.Client]]:
     """Start the real process and yield it with a client; requests wait until it accepts connections."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -17,7 +17,7 @@ from pipelines.tracking.mlflow_store import connect
 from pipelines.tracking.registry import Registry
 from service.jobs.kinds.batch_prediction import name_of_job
 from service.settings import Settings
-from tests.service.api.conftest import serving
+from tests.service.api.conftest import serving_models
 from tests.service.api.problem_answers import is_problem
 
 
@@ -35,11 +35,8 @@ def settings_of_models(mlflow_runs_root: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def rest(settings_of_models: Settings) -> Iterator[httpx2.Client]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
-        with serving(settings_of_models) as client:
-            client.timeout = httpx2.Timeout(120)
-            yield client
+    with serving_models(settings_of_models) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from pipelines.tracking.registry import Registry
 from service.settings import Settings
 from service.store.database import open_database
 from service.store.leases import LeasedStore
-from tests.service.api.conftest import serving
+from tests.service.api.conftest import serving_models
 from tests.service.api.problem_answers import is_problem
 from tests.service.dataset_archives import zip_of
 from tests.service.dataset_requests import files_below
@@ -49,11 +49,8 @@ def settings_of_models(mlflow_runs_root: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def rest(settings_of_models: Settings) -> Iterator[httpx2.Client]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
-        with serving(settings_of_models) as client:
-            client.timeout = httpx2.Timeout(120)
-            yield client
+    with serving_models(settings_of_models) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

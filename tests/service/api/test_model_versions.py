@@ -22,7 +22,7 @@ from service.store.database import open_database
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import NewJob
-from tests.service.api.conftest import serving
+from tests.service.api.conftest import serving, serving_models
 from tests.service.api.problem_answers import is_problem
 
 
@@ -34,10 +34,8 @@ def service(mlflow_runs_root: Path) -> Settings:
 @pytest.fixture(scope="module")
 def rest(service: Settings) -> Iterator[httpx2.Client]:
     """A client of one service for all tests here; its predictor never starts."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
-        with serving(service) as client:
-            yield client
+    with serving_models(service) as client:
+        yield client
 
 
 def test_models_are_listed_with_their_lineage(

@@ -22,7 +22,7 @@ from service.client.client import URL_VARIABLE, Client
 from service.commands.predict import predict as predict_command
 from service.rest.model_schemas import PredictionList, PredictionView
 from service.settings import Settings
-from tests.service.api.conftest import serving
+from tests.service.api.conftest import serving_models
 from tests.service.api.problem_answers import is_problem
 from tests.service.conftest import jpeg
 from tests.service.waiting import wait_until
@@ -42,12 +42,8 @@ def service(mlflow_runs_root: Path) -> Settings:
 @pytest.fixture(scope="module")
 def rest(service: Settings) -> Iterator[httpx2.Client]:
     """A client of one service for all tests here, since its predictor takes seconds to start."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
-        environment.setenv("OMP_NUM_THREADS", "1")
-        with serving(service) as client:
-            client.timeout = httpx2.Timeout(120)
-            yield client
+    with serving_models(service) as client:
+        yield client
 
 
 def predict(rest: httpx2.Client, name: str, image: bytes, **query: Any) -> httpx2.Response:
@@ -250,7 +246,7 @@ def test_body_without_a_length_is_cut_at_the_limit(rest: httpx2.Client, shapes: 
         pass  # the server has closed the connection while we were still sending
     else:
         assert is_problem(answer, 413)
-    assert sent > Settings().max_image_bytes
+    assert sent > MAX_BYTES
 
 
 def begin_upload(rest: httpx2.Client, name: str) -> socket.socket:
