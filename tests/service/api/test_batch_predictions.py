@@ -17,8 +17,8 @@ from pipelines.tracking.mlflow_store import connect
 from pipelines.tracking.registry import Registry
 from service.jobs.kinds.batch_prediction import name_of_job
 from service.settings import Settings
-from tests.service.api.conftest import serving_models
 from tests.service.api.problem_answers import is_problem
+from tests.service.api.servers import serving_models
 
 
 @pytest.fixture(scope="module")

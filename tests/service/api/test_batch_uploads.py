@@ -17,8 +17,8 @@ from pipelines.tracking.registry import Registry
 from service.settings import Settings
 from service.store.database import open_database
 from service.store.leases import LeasedStore
-from tests.service.api.conftest import serving_models
 from tests.service.api.problem_answers import is_problem
+from tests.service.api.servers import serving_models
 from tests.service.dataset_archives import zip_of
 from tests.service.dataset_requests import files_below
 from tests.service.waiting import wait_until

@@ -17,7 +17,7 @@ from service.api.thread_pools import ThreadPools, Work
 from service.api.uploads import Uploads
 from service.rest.problems import Problem
 from service.settings import Settings
-from tests.service.api.conftest import NO_TLS
+from tests.service.api.servers import NO_TLS
 from tests.service.dataset_requests import files_below, upload
 from tests.service.waiting import TIMEOUT_S, wait_until
 

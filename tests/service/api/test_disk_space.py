@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Engine, event
 
 from service.settings import Settings
-from tests.service.api.conftest import serving
 from tests.service.api.problem_answers import is_problem
+from tests.service.api.servers import serving
 
 
 @pytest.fixture

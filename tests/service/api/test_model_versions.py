@@ -22,8 +22,8 @@ from service.store.database import open_database
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import NewJob
-from tests.service.api.conftest import serving, serving_models
 from tests.service.api.problem_answers import is_problem
+from tests.service.api.servers import serving, serving_models
 
 
 @pytest.fixture(scope="module")

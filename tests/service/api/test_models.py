@@ -22,8 +22,8 @@ from service.client.client import URL_VARIABLE, Client
 from service.commands.predict import predict as predict_command
 from service.rest.model_schemas import PredictionList, PredictionView
 from service.settings import Settings
-from tests.service.api.conftest import serving_models
 from tests.service.api.problem_answers import is_problem
+from tests.service.api.servers import serving_models
 from tests.service.conftest import jpeg
 from tests.service.waiting import wait_until
 

@@ -18,7 +18,7 @@ from service.api.log_writer import MAX_LINES, LogWriter
 from service.api.metrics import UNKNOWN_ROUTE, Metrics
 from service.api.request_log import RequestLog
 from service.settings import Settings
-from tests.service.api.conftest import serving
+from tests.service.api.servers import serving
 from tests.service.waiting import wait_until
 
 LOGGER = "service.requests"

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipelines.tracking.model_versions import ModelVersion
 from service.settings import Settings
-from tests.service.api.conftest import serving
+from tests.service.api.servers import serving
 from tests.service.conftest import jpeg
 from tests.service.decoding.slow_jpeg import slow_jpeg
 from tests.service.waiting import wait_until

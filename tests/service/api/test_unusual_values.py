@@ -14,8 +14,8 @@ from pipelines.tracking.registry import Registry
 from service.settings import Settings
 from service.store.database import open_database
 from service.store.supervisor_lease import LeaseStore
-from tests.service.api.conftest import serving
 from tests.service.api.problem_answers import is_problem
+from tests.service.api.servers import serving
 
 Document = dict[str, Any]
 JSON = {"Content-Type": "application/json"}

@@ -25,7 +25,7 @@ from service.states import JobStatus
 from service.store.database import open_database
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
-from tests.service.api.conftest import serving
+from tests.service.api.servers import serving
 from tests.service.waiting import wait_until
 
 COCO = '[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "score": 0.5, "file_name": "a.png"}]'

@@ -17,7 +17,7 @@ from service.client.client import URL_VARIABLE
 from service.client.errors import Conflict, ServiceError
 from service.commands.registry import MODELS
 from service.settings import Settings
-from tests.service.api.conftest import serving
+from tests.service.api.servers import serving
 
 NAME = "screws of the shop"
 
