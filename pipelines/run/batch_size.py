@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from pipelines.base.records import DatasetIndex
+from pipelines.run.open_fields import auto_sources
 from pipelines.run.throwaway import Throwaway
 from pipelines.run_folder.schemas import RunPrecision
 from pipelines.spec.job import JobSpec
@@ -82,11 +83,6 @@ def measured_batch_size(
 
     chosen = choose_batch_size(throughput, _largest(job, index))
     return chosen, f"batch size {chosen} ({', '.join(rows)})"
-
-
-def auto_sources(job: JobSpec) -> list[str]:
-    """Return the names of the sources with `batch_size: auto`."""
-    return [name for name, source in job.data.sources.items() if source.batch_size == "auto"]
 
 
 def _largest(job: JobSpec, index: DatasetIndex) -> int:

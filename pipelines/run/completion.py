@@ -8,8 +8,8 @@ from pipelines.base.clock import format_duration
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.records import DatasetIndex, Split
 from pipelines.data.loading.datamodule import JobData
-from pipelines.run.batch_size import auto_sources, measured_batch_size
-from pipelines.run.open_fields import BUDGET_FIELDS, completed
+from pipelines.run.batch_size import measured_batch_size
+from pipelines.run.open_fields import BUDGET_FIELDS, auto_sources, batch_size_field, completed
 from pipelines.run.throwaway import Throwaway
 from pipelines.run_folder.schemas import Costs, RunMeasurement, RunPrecision
 from pipelines.spec.job import JobSpec
@@ -67,7 +67,7 @@ class Completion:
         if sources := auto_sources(self.job):
             size, message = measured_batch_size(self.job, self.index, self.precision, self.clock)
             self.messages.append(message)
-            fields |= {f"data.sources.{name}.batch_size": size for name in sources}
+            fields |= {batch_size_field(name): size for name in sources}
             self.job = completed(self.job, fields)
         if self.job.trainer.budget is not None:
             costs = self.costs()

@@ -11,10 +11,10 @@ from pipelines.base.records import DatasetIndex
 from pipelines.evaluation.plots import write_picture
 from pipelines.model import MultiTaskModel
 from pipelines.preflight import Inputs
-from pipelines.run.batch_size import auto_sources, measured_batch_size
+from pipelines.run.batch_size import measured_batch_size
 from pipelines.run.init_source import pin_version, provided_source
 from pipelines.run.network import initialized_network
-from pipelines.run.open_fields import completed
+from pipelines.run.open_fields import auto_sources, batch_size_field, completed
 from pipelines.run.run_precision import new_precision
 from pipelines.run.throwaway import Throwaway
 from pipelines.run_folder.layout import RunDir
@@ -63,7 +63,7 @@ def find_rate(
     inputs, precision = pin_version(inputs), new_precision(job.trainer)
     if sources := auto_sources(job):
         size, _ = measured_batch_size(job, index, precision)
-        job = completed(job, {f"data.sources.{name}.batch_size": size for name in sources})
+        job = completed(job, {batch_size_field(name): size for name in sources})
     test = RateRange(num_steps=num_steps)
     with tempfile.TemporaryDirectory() as folder:
         run_dir = RunDir.of(Path(folder))

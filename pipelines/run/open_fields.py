@@ -27,9 +27,18 @@ def open_fields(job: JobSpec) -> Iterator[str]:
     """Yield the dotted names of these fields."""
     if job.trainer.budget is not None:
         yield from BUDGET_FIELDS
-    for name, source in job.data.sources.items():
-        if source.batch_size == "auto":
-            yield f"data.sources.{name}.batch_size"
+    for name in auto_sources(job):
+        yield batch_size_field(name)
+
+
+def auto_sources(job: JobSpec) -> list[str]:
+    """Return the names of the sources with `batch_size: auto`."""
+    return [name for name, source in job.data.sources.items() if source.batch_size == "auto"]
+
+
+def batch_size_field(source: str) -> str:
+    """Return the dotted name of the batch size of a source."""
+    return f"data.sources.{source}.batch_size"
 
 
 def with_stored_values(job: JobSpec, run_dir: RunDir) -> JobSpec:
