@@ -48,7 +48,7 @@ class WeightsSource(ABC):
     def problem(self) -> str | None:
         """Return the reason why a run on this machine cannot use the file, with a remedy; None if it can.
 
-        A file that is missing here is no problem if the server that has it answers within seconds.
+        A missing file counts as available if its server answers within seconds.
         """
 
     @abstractmethod

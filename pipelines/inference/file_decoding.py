@@ -1,4 +1,4 @@
-"""How the files of many images are decoded: in this process by default, or as the caller provides it."""
+"""Decode the files of many images, by default in this process; callers may pass another function."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

@@ -34,7 +34,7 @@ Found = tuple[list[Path], list[FieldProblem]]
 
 @dataclass(frozen=True)
 class Selection:
-    """What is kept of predictions: what has a score above a threshold, and only some classes; None keeps all."""
+    """A filter of predictions by their score and class; None keeps all."""
 
     threshold: Threshold | None = None
     classes: Sequence[str] | None = None

@@ -22,7 +22,7 @@ MIN_STEPS = 20
 
 @dataclass(frozen=True)
 class Preview:
-    """What a command prints, as text and as JSON."""
+    """The output of a command, as text and as JSON."""
 
     text: str
     content: Any

@@ -21,7 +21,7 @@ class Change(Answer):
     outcome: AuditOutcome = Field(
         description="`started` if the outcome of a change outside of the database is not known (yet)"
     )
-    detail: str | None = Field(description="more about the change; null if there is no more")
+    detail: str | None = Field(description="details of the change; null if it has none")
     request_id: str | None = Field(description="`X-Request-ID` of the request; null for a command on the server")
 
 

@@ -24,7 +24,7 @@ STORABLE = ['"' + "a" * 20_000 + '"', str(2**63 - 1), str(-(2**63) + 1), "1e308"
 """Valid JSON that a field may reject, or store."""
 NOT_STORABLE = [r'"\u0000"', r'"a\ud800"', str(2**63), str(-(2**63)), "9" * 5000, "1e400", "-1e400", "NaN", "Infinity"]
 NOT_STORABLE += [r'{"\u0000": 1}', r'{"\udfff": 1}', "[" * 70 + "]" * 70, '{"a":' * 70 + "1" + "}" * 70]
-"""What no database can hold, as JSON or almost JSON."""
+"""Values that no database can store, as JSON or almost JSON."""
 PARAMETERS = ["%00", "%ED%A0%80", "%F0%9F%98%80", "a" * 3000, "9" * 30, "-" + "9" * 30, "1e400", "NaN", "0001-01-01"]
 HEADERS = [b"\xff\x80", b"9" * 30, b"a" * 3000, b'"\xc3\x28"', b"bytes=-" + b"9" * 30]
 SENT_ANYWHERE = ["authorization", "accept", "range", "if-none-match", "if-match", "x-request-id", "content-type"]
