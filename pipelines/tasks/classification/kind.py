@@ -1,5 +1,8 @@
 """Classification: what its tasks need and report. Torch-free."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson, FileFormat
 from pipelines.tasks.base import Drawing, TaskKind
@@ -39,6 +42,10 @@ class ClassificationKind(TaskKind[ClassificationSpec]):
 
     def main_metric(self, spec: ClassificationSpec) -> str:
         return "mAP" if spec.is_multilabel else "macro_f1"
+
+    def table_caption(self, result: Mapping[str, Any]) -> str:
+        error = (result.get("calibration") or {}).get("ece")
+        return "" if error is None else f"expected calibration error {error:.3f}"
 
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
         """Return the best class as caption."""
