@@ -72,6 +72,23 @@ class ClassAtBestThreshold(Section):
     f1_at_best: Share | None = Field(None, description="F1 above the best threshold, on this split")
 
 
+class CalibrationBin(Section):
+    """Predictions whose confidences lie in one interval; without predictions, its means are null."""
+
+    count: Total
+    confidence: Share | None = Field(description="mean confidence")
+    accuracy: Share | None = Field(description="share of right predictions")
+
+
+class Calibration(Section):
+    """How often predictions of a confidence are right: 15 intervals of equal width, from 0 to 1 (Guo et al. 2017)."""
+
+    ece: Share | None = Field(
+        description="expected calibration error: mean of |accuracy - confidence| over the intervals, by their counts"
+    )
+    bins: tuple[CalibrationBin, ...]
+
+
 class TaskAnswer(BaseModel):
     """Prediction of one task for one image, as the predict endpoint returns it."""
 
