@@ -52,6 +52,10 @@ class ClassificationKind(TaskKind[ClassificationSpec]):
 
         return ScoredClasses.read(predictions, result)
 
+    def table_caption(self, result: Mapping[str, Any]) -> str:
+        error = (result.get("calibration") or {}).get("ece")
+        return "" if error is None else f"expected calibration error {error:.3f}"
+
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
         """Return the best class as caption."""
         labels = answer["labels"]

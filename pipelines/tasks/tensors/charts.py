@@ -56,7 +56,7 @@ def reliability_chart(title: str, calibration: Mapping[str, Any], confidence: st
         confidence: what the x axis shows, such as "score of the predicted class".
         accuracy: what the y axis shows, such as "share of images with this class".
     """
-    figure, (upper, lower) = new_figure(2, width=6.0, height=3.6)
+    figure, (upper, lower) = new_figure(2, width=7.4, height=3.6)
     bins, width = calibration["bins"], 1 / len(calibration["bins"])
     middles = [(position + 0.5) * width for position in range(len(bins))]
     shares = [row["accuracy"] or 0.0 for row in bins]
