@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_average_precision
 
 from pipelines.base.records import Category
+from pipelines.tasks.arrays import FloatArray
 from pipelines.tasks.base import BestThresholds
-from pipelines.tasks.tensors.best_threshold import scores_at_best, without_threshold
-from pipelines.tasks.tensors.outputs import FloatArray
+from pipelines.tasks.best_threshold import scores_at_best, without_threshold
 
 MAX_CONFUSION_CLASSES = 100
 """Above this the confusion matrix would be most of result.json."""

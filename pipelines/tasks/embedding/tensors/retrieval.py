@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.tasks.arrays import FloatArray
 from pipelines.tasks.embedding.tensors.clustering import mutual_information
-from pipelines.tasks.tensors.outputs import FloatArray
 
 MIN_QUERIES = 5
 """Identities with fewer queries are too noisy for `macro_recall_at_1`; all other numbers include them."""
