@@ -64,7 +64,13 @@ def test_all_charts_are_written_as_pictures(tmp_path):
     paths = write_plots(tmp_path / "plots", tmp_path / "events.jsonl", tasks)
     assert sorted(path.name for path in paths) == [
         *("balance.png", "cells.classes.png", "cells.precision_recall.png", "gradients.png"),
-        *("kind.classes.png", "kind.confusion.png"),
+        *(
+            "kind.calibration.png",
+            "kind.classes.png",
+            "kind.confusion.png",
+            "kind.precision_recall.png",
+            "kind.roc.png",
+        ),
         *("learning_rate.png", "lookup.classes.png", "losses.png", "metrics.png"),
     ]
     for path in paths:
