@@ -10,6 +10,8 @@ INSTALLED := $(VENV)/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # Four processes of one thread each: on two cores, the others use the time in which tests wait for other processes.
 PYTEST := -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+# The tests start hundreds of processes. Without compiled modules, each of them would compile the project again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # $(call make_venv,FOLDER,PYTHON): FOLDER is a virtual environment of Python 3.11 or 3.12; one that is there is kept.
 define make_venv
@@ -31,6 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(call make_venv,$(VENV),$(PYTHON))
 	@echo "installing into $(VENV) (about 6.4 GB, two to five minutes)"
 	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
+	@$(BIN)/python -m compileall -q backbones heads pipelines service
 	@touch $@
 
 # The service runs beside the lines below it, in a session of its own so that Ctrl-C reaches the client alone, and ends with them.
