@@ -1,7 +1,8 @@
 """Classification: what its tasks need and report. Torch-free."""
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson, FileFormat
@@ -9,6 +10,9 @@ from pipelines.tasks.base import Drawing, TaskKind
 from pipelines.tasks.classification.answer_files import ScoreTable
 from pipelines.tasks.classification.schemas import ClassificationAnswer, ClassificationResult
 from pipelines.tasks.classification.spec import CLASSIFICATION_SPECS, ClassificationSpec
+
+if TYPE_CHECKING:
+    from pipelines.tasks.resampling import ScoredImages
 
 
 class ClassificationKind(TaskKind[ClassificationSpec]):
@@ -42,6 +46,11 @@ class ClassificationKind(TaskKind[ClassificationSpec]):
 
     def main_metric(self, spec: ClassificationSpec) -> str:
         return "mAP" if spec.is_multilabel else "macro_f1"
+
+    def scored_images(self, result: Mapping[str, Any], predictions: Path, ground_truth: Path | None) -> "ScoredImages":
+        from pipelines.tasks.classification.resampling import ScoredClasses
+
+        return ScoredClasses.read(predictions, result)
 
     def table_caption(self, result: Mapping[str, Any]) -> str:
         error = (result.get("calibration") or {}).get("ece")
