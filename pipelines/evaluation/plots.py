@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.base.pictures import FAST_PNG
-from pipelines.evaluation.conditions import condition_charts
+from pipelines.evaluation.condition_charts import condition_charts
 from pipelines.evaluation.curves import Curves, Points, epoch_ends, read_curves, smoothed
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.files import write_atomic

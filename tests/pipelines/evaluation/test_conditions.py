@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from pipelines.base.records import ImageRecord
-from pipelines.evaluation.conditions import condition_charts, condition_metrics, corruption_rows
+from pipelines.evaluation.condition_charts import condition_charts
+from pipelines.evaluation.conditions import condition_metrics, corruption_rows
 from pipelines.evaluation.plots import write_condition_plots
 from pipelines.evaluation.predictions import ImagePredictions
 from pipelines.evaluation.slices import score_slices
