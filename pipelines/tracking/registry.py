@@ -196,6 +196,11 @@ class Registry:
         with self._connected() as client:
             client.set_registered_model_tag(name, key, text)
 
+    def set_version_tag(self, version: ModelVersion, key: str, text: str) -> None:
+        """Set a tag of a version."""
+        with self._connected() as client:
+            client.set_model_version_tag(version.name, str(version.version), key, text)
+
     def remove_tag(self, name: str, key: str) -> None:
         """Remove a tag of a model."""
         with self._connected() as client:
