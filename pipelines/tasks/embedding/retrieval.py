@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.tasks.arrays import FloatArray
 from pipelines.tasks.embedding.clustering import mutual_information
-
-FloatArray = NDArray[np.floating[Any]]
 
 MIN_QUERIES = 5
 """Identities with fewer queries are too noisy for `macro_recall_at_1`; all other numbers include them."""
