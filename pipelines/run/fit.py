@@ -22,7 +22,6 @@ from pipelines.run.attempt import Attempt
 from pipelines.run.completion import Completion
 from pipelines.run.finalize import (
     load_best,
-    register,
     score_split,
     write_run_result,
     write_split,
@@ -32,6 +31,7 @@ from pipelines.run.init_source import pin_version, provided_source
 from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.open_fields import is_open, with_stored_values
 from pipelines.run.plan import make_plan, render_plan
+from pipelines.run.registration import register
 from pipelines.run.run_precision import describe_precision, new_precision
 from pipelines.run.sample_pictures import write_sample_pictures
 from pipelines.run.tracked_run import log_result, tracked
