@@ -158,5 +158,5 @@ def _task(name: str, result: Mapping[str, Any]) -> dict[str, Figure]:
     if not classes:
         return {}
     labels = [f"{plain_text(row[label])} ({row[count]})" for row in classes]
-    columns = {metric: [row[metric] or 0.0 for row in classes] for metric in kind.plotted_class_columns}
+    columns = {metric: [row[metric] for row in classes] for metric in kind.plotted_class_columns}
     return {"classes": bar_chart(name, labels, columns), **runtime_of_kind(kind).charts(name, result)}
