@@ -33,7 +33,6 @@ HOMES = {
     "torchmetrics": ("pipelines/tasks/classification",),
     "lightning": ("pipelines",),
     "mlflow": ("pipelines/tracking",),
-    "faster_coco_eval": ("pipelines/tasks/detection",),
     "hotcoco": ("pipelines/tasks/detection/scoring",),
     "matplotlib": ("pipelines",),
     "jsonargparse": ("pipelines",),

@@ -43,15 +43,14 @@ def execute(run: Run, out: Path) -> Outcome:
     folder, times_path = out / run.name, out / "times.jsonl"
     if not (folder / "result.json").exists():
         print(f"== {run.name}: fit {' '.join(run.options)}", flush=True)
-        started = time.monotonic()
-        code, peak_mib = _fit((*run.options, f"--run-dir={folder}"), out / f"{run.name}.log")
-        spent = {"run": run.name, "wall_s": time.monotonic() - started, "peak_mib": peak_mib}
+        command = [sys.executable, "-m", "service.cli", "fit", *run.options, f"--run-dir={folder}"]
+        process = run_process(command, out / f"{run.name}.log")
+        spent = {"run": run.name, "wall_s": process.wall_s, "peak_mib": process.peak_mib}
         with times_path.open("a", encoding="utf-8") as times:
             times.write(json.dumps(spent) + "\n")
-        if code:
-            sys.exit(
-                f"bench: {run.name} exited with {code}, see {out / run.name}.log; run the same command to resume it"
-            )
+        if process.exit_code:
+            outcome = f"exited with {process.exit_code}, see {out / run.name}.log"
+            sys.exit(f"bench: {run.name} {outcome}; run the same command to resume it")
     attempts = [row for row in _rows(times_path) if row["run"] == run.name]
     return Outcome(
         json.loads((folder / "result.json").read_text("utf-8")),
@@ -70,18 +69,43 @@ def execute_all(runs: Sequence[Run], out: Path, jobs: int) -> list[Outcome]:
         sys.exit("bench: stopped; run the same command to resume")
 
 
-def _fit(options: Sequence[str], log_path: Path) -> tuple[int, float]:
-    """Return the exit code and the peak resident memory in MiB."""
-    command = [sys.executable, "-m", "service.cli", "fit", *options]
+@dataclass(frozen=True)
+class Process:
+    """What a command has used; its memory is the peak of the resident memory, and both include its own subprocesses."""
+
+    exit_code: int
+    wall_s: float
+    cpu_s: float
+    peak_mib: float
+
+
+def run_process(command: Sequence[str], log_path: Path, environment: Mapping[str, str] | None = None) -> Process:
+    """Run a command in the project's folder, with its output appended to a log, and wait for it.
+
+    Args:
+        command: the program and its arguments.
+        log_path: the log.
+        environment: variables in addition to those of this process.
+    """
+    started = time.monotonic()
     with log_path.open("a", encoding="utf-8") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            env=os.environ | dict(environment or {}),
+            stdin=subprocess.DEVNULL,
+        )
         while True:
             try:
                 _, status, usage = os.wait4(process.pid, 0)
             except KeyboardInterrupt:
-                # The trainer received the same Ctrl-C and writes a checkpoint at the next step, so wait for it.
+                # The command received the same Ctrl-C; a trainer writes a checkpoint at the next step, so wait for it.
                 continue
-            return os.waitstatus_to_exitcode(status), usage.ru_maxrss / MIB
+            process.returncode = os.waitstatus_to_exitcode(status)
+            spent_s = time.monotonic() - started
+            return Process(process.returncode, spent_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / MIB)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

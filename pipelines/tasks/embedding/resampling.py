@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.tasks.embedding.retrieval import RECALL_AT, FloatArray, NamedEmbeddings, search
+from pipelines.tasks.arrays import FloatArray
+from pipelines.tasks.embedding.retrieval import RECALL_AT, NamedEmbeddings, search
 from pipelines.tasks.resampling import (
     Counts,
     Numbers,

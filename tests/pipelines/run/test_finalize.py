@@ -12,8 +12,8 @@ from pipelines.base.errors import ConfigError, DataError
 from pipelines.data.dataset.index import build_index
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
-from pipelines.run.finalize import score_exported
 from pipelines.run.folder_setup import RUN_DIR_VARIABLE, choose_run_dir, require_same_data
+from pipelines.run.val_scores import score_exported
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import apply_override, resolved, validate_document, write_yaml

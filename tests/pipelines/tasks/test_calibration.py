@@ -6,7 +6,7 @@ import torch
 from torchmetrics.functional.classification import binary_calibration_error
 
 from pipelines.tasks.base import Calibration
-from pipelines.tasks.tensors.calibration import NUM_BINS, calibration
+from pipelines.tasks.calibration import NUM_BINS, calibration
 
 
 def test_error_of_four_predictions_is_the_one_computed_by_hand() -> None:

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.tasks.tensors.best_threshold import BoolArray
-from pipelines.tasks.tensors.calibration import calibration
-from pipelines.tasks.tensors.outputs import FloatArray
+from pipelines.tasks.arrays import BoolArray, FloatArray
+from pipelines.tasks.calibration import calibration
 
 NUM_POINTS = 21
 """Curves are kept at 0, 0.05 .. 1, so that they stay small in result.json."""

@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_average_precision
 
 from pipelines.base.records import Category
+from pipelines.tasks.arrays import BoolArray, FloatArray
 from pipelines.tasks.base import BestThresholds
+from pipelines.tasks.best_threshold import scores_at_best, without_threshold
+from pipelines.tasks.calibration import calibration
 from pipelines.tasks.classification.tensors.class_curves import class_curves, without_curves
-from pipelines.tasks.tensors.best_threshold import scores_at_best, without_threshold
-from pipelines.tasks.tensors.calibration import calibration
-from pipelines.tasks.tensors.outputs import FloatArray
 
 MAX_CONFUSION_CLASSES = 100
 """Above this the confusion matrix and the curves would be most of result.json."""
-
-BoolArray = NDArray[np.bool_]
 
 
 def score_multiclass(categories: Sequence[Category], scores: FloatArray, labels: NDArray[np.int64]) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from pipelines.base.records import Category
+from pipelines.tasks.calibration import calibration
 from pipelines.tasks.classification.tensors.charts import classification_charts
 from pipelines.tasks.classification.tensors.class_curves import class_curves
 from pipelines.tasks.classification.tensors.scores import MAX_CONFUSION_CLASSES, score_multiclass, score_multilabel
-from pipelines.tasks.tensors.calibration import calibration
 
 POINTS = np.linspace(0, 1, 21)
 

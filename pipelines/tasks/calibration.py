@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.tasks.tensors.best_threshold import BoolArray
-from pipelines.tasks.tensors.outputs import FloatArray
+from pipelines.tasks.arrays import BoolArray, FloatArray
 
 NUM_BINS = 15
 """The number of bins in the experiments of the paper."""
