@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
@@ -197,25 +196,6 @@ def test_sweep_also_kills_a_living_shim(attempt: Any) -> None:
     assert attempt.executor.sweep(attempt.folder)
     assert attempt.processes == set()
     assert attempt.poll().kind == "lost"
-
-
-def test_sweep_removes_the_temporary_folder_of_a_killed_attempt(
-    attempt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    program = textwrap.dedent("""
-        import time
-        from pipelines.base.process_folder import ProcessFolder
-        folder = ProcessFolder()
-        print("ready", flush=True)
-        time.sleep(600)
-    """)
-    attempt.start(sys.executable, "-c", program, PYTHONPATH=str(ROOT), TMPDIR=str(temporary)).until_it_says("ready")
-    assert len(list(temporary.iterdir())) == 1
-    assert attempt.executor.sweep(attempt.folder)
-    assert list(temporary.iterdir()) == []
 
 
 def test_sweep_without_processes_succeeds_at_once(attempt: Any) -> None:
