@@ -10,11 +10,12 @@ from lightning.pytorch import Trainer
 from backbones.depthwise import compute_slow_depthwise_in_float32, num_float32_convolutions
 from pipelines.base.records import Split
 from pipelines.data.loading.datamodule import JobData
+from pipelines.evaluation.conditions import ConditionScores
 from pipelines.evaluation.metric_names import selection
-from pipelines.evaluation.plots import write_plots
+from pipelines.evaluation.plots import write_condition_plots, write_plots
 from pipelines.evaluation.predictions import ImagePredictions
 from pipelines.evaluation.result import build_result, write_result
-from pipelines.evaluation.tables import print_results
+from pipelines.evaluation.tables import print_conditions, print_results
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
 from pipelines.model import fold_as_configured
 from pipelines.run.attempt import Attempt
@@ -74,7 +75,13 @@ def write_split(attempt: Attempt, scored: ScoredSplit) -> None:
         write_ground_truth(attempt.run_dir.ground_truth, name, task, categories, records)
 
 
-def write_run_result(attempt: Attempt, module: MultiTaskModule, best: dict[str, Any], scored: ScoredSplit) -> None:
+def write_run_result(
+    attempt: Attempt,
+    module: MultiTaskModule,
+    best: dict[str, Any],
+    scored: ScoredSplit,
+    conditions: ConditionScores,
+) -> None:
     """Write tables and plots, and result.json last: if it exists, scoring and drawing are complete. On rank 0."""
     scores = scored.scores
     result = build_result(
@@ -93,9 +100,13 @@ def write_run_result(attempt: Attempt, module: MultiTaskModule, best: dict[str, 
         },
         timing={"train_s": round(attempt.progress.train_s, 3), "test_s": round(scored.seconds, 3), **_budget(attempt)},
         versions=package_versions(),
+        corruptions=conditions.corruptions,
+        slices=conditions.slices,
     )
     print_results(scores.split, scores.tasks)
+    print_conditions(attempt.job.model, result)
     write_plots(attempt.run_dir.plots, attempt.run_dir.events, scores.tasks)
+    write_condition_plots(attempt.run_dir.plots, attempt.job.model, result)
     write_result(attempt.run_dir.result, result)
 
 

@@ -20,6 +20,7 @@ from pipelines.inference.export import export_model
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
 from pipelines.run.completion import Completion
+from pipelines.run.conditions import score_conditions, slices_of
 from pipelines.run.finalize import (
     load_best,
     score_split,
@@ -135,6 +136,7 @@ class FitWorkflow:
             job = self._completed(job, index)
             self.stop.wait_for_checks()
             self._attempt = Attempt(job, self.inputs, index, report, self.run_dir, self.stop, self.clock)
+            slices_of(job, self.inputs.data, index.records[self._attempt.split])  # raises before training
             if busy and accelerator_of(job.trainer) == "cpu":
                 self._attempt.warn(busy)
             with (
@@ -229,13 +231,16 @@ def train_and_score(attempt: Attempt, parts: Parts) -> None:
     attempt.scoring.best_thresholds = thresholds = best_thresholds(attempt.job.model.tasks, best["val"]["tasks"])
     attempt.start_stage("evaluating")
     scored = score_split(attempt, trainer, module, data, attempt.split)
+    slices = slices_of(attempt.job, attempt.inputs.data, attempt.index.records[attempt.split])
+    corruptions = attempt.job.evaluation.corruptions
+    conditions = score_conditions(attempt, module, data, trainer, scored, slices, corruptions=corruptions)
     close_ranks()
     if is_rank_zero():
         write_split(attempt, scored)
         write_sample_pictures(attempt, attempt.split, scored.predictions, thresholds)
         write_worst_images(attempt, attempt.split, scored.scores.tasks)
         export_model(module.model, attempt.job, attempt.index.categories, attempt.run_dir.model, thresholds)
-        write_run_result(attempt, module, best, scored)
+        write_run_result(attempt, module, best, scored, conditions)
 
 
 def _print_plan(attempt: Attempt, module: MultiTaskModule) -> None:

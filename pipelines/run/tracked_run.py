@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipelines.base.errors import Stopped
+from pipelines.evaluation.conditions import condition_metrics
 from pipelines.run.attempt import Attempt
 from pipelines.run.versions import git_commit
 from pipelines.run_folder.tracking_files import RunStatus
@@ -63,6 +64,7 @@ def log_result(attempt: Attempt) -> None:
     step = result["model"]["best_step"]
     attempt.tracker.log_metrics(result["summary"], step=step)
     attempt.tracker.log_metrics(class_metrics(result), step=step)
+    attempt.tracker.log_metrics(condition_metrics(attempt.job.model, result), step=step)
     attempt.tracker.log_tags(result["versions"])
     for path in (attempt.run_dir.result, attempt.run_dir.config_yaml, attempt.run_dir.data_report):
         attempt.tracker.log_artifact(path)

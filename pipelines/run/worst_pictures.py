@@ -22,7 +22,7 @@ FALSE_POSITIVE_RGB, MISSED_RGB = (235, 40, 30), (255, 215, 0)
 
 
 def write_worst_images(attempt: Attempt, split: Split, results: Mapping[str, Any]) -> None:
-    """Write `worst/<task>.json`, `worst/<task>.coco.json` and `plots/worst_<task>.png`; on rank 0.
+    """Write `worst/<task>.json`, `worst/<task>.coco.json` and `plots/<task>.worst.png`; on rank 0.
 
     Args:
         attempt: the attempt, whose run folder has the predictions and the ground truth.
@@ -43,7 +43,7 @@ def write_worst_images(attempt: Attempt, split: Split, results: Mapping[str, Any
             run_dir.plots.mkdir(parents=True, exist_ok=True)
             setup = TaskSetup(name, task, attempt.index.categories[name])
             sheet = _sheet(attempt, setup, split, found.worst)
-            sheet.save(run_dir.plots / f"worst_{name}.png", compress_level=FAST_PNG)
+            sheet.save(run_dir.plots / f"{name}.worst.png", compress_level=FAST_PNG)
 
 
 def _sheet(attempt: Attempt, setup: TaskSetup[Any], split: Split, worst: WorstImages) -> Image.Image:

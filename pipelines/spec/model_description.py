@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 from pipelines.base.records import Category
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.base import BestThresholds, Share
-from pipelines.tasks.thresholds import ClassThresholds, Threshold, row_thresholds
+from pipelines.tasks.class_thresholds import ClassThresholds
+from pipelines.tasks.thresholds import Threshold, row_thresholds
 
 FORMAT = 1
 

@@ -89,6 +89,19 @@ class TaskRuntime(ABC, Generic[SpecT, OutputT]):
             ValueError: labels or outputs do not fit the task.
         """
 
+    def score_part(
+        self, task: TaskSetup[SpecT], pairs: Pairs[OutputT], is_part: Sequence[bool], gallery: Pairs[OutputT] | None
+    ) -> dict[str, Any]:
+        """Return the same as `score` for some of the images.
+
+        Args:
+            task: the task.
+            pairs: all images of the split that are labeled for the task.
+            is_part: whether each of them is scored.
+            gallery: see `score`.
+        """
+        return self.score(task, [pair for pair, is_kept in zip(pairs, is_part, strict=True) if is_kept], gallery)
+
     @abstractmethod
     def predictions_file(self, task: TaskSetup[SpecT], pairs: Pairs[OutputT]) -> bytes:
         """Return the content of the task's file in `predictions/`; images may be unlabeled."""

@@ -21,7 +21,7 @@ def test_run_has_the_worst_images_of_its_detection_task_as_json_and_as_a_sheet(f
     }
     assert worst.images
     assert sorted(path.name for path in finished.worst_folder.iterdir()) == ["shapes.coco.json", "shapes.json"]
-    with Image.open(finished.plots / "worst_shapes.png") as sheet:
+    with Image.open(finished.plots / "shapes.worst.png") as sheet:
         pixels = np.asarray(sheet.convert("RGB")).reshape(-1, 3)
     shown = worst.images[:NUM_SHOWN]
     has_color = [(pixels == color).all(axis=1).any() for color in (FALSE_POSITIVE_RGB, MISSED_RGB)]

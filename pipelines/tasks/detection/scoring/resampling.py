@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.tasks.arrays import BoolArray
 from pipelines.tasks.detection.schemas import COCO_NUMBERS
 from pipelines.tasks.resampling import (
-    Booleans,
     Counts,
     Numbers,
     SampleScores,
@@ -52,8 +52,8 @@ class ClassMatches:
 
     image: NDArray[np.int64]
     rank: NDArray[np.int64]
-    is_right: Booleans
-    is_counted: Booleans
+    is_right: BoolArray
+    is_counted: BoolArray
     num_boxes: NDArray[np.int64]
     detections: NDArray[np.int64]
     matched: NDArray[np.int64]
@@ -65,7 +65,7 @@ class ClassMatches:
             [self._of_threshold(weights, total, *rows) for rows in zip(self.is_right, self.is_counted, strict=True)]
         )
 
-    def _of_threshold(self, weights: Counts, total: Counts, is_right: Booleans, is_counted: Booleans) -> Numbers:
+    def _of_threshold(self, weights: Counts, total: Counts, is_right: BoolArray, is_counted: BoolArray) -> Numbers:
         if not is_right.any():
             return np.where(total > 0, 0.0, np.nan)
         hits = np.flatnonzero(is_right)

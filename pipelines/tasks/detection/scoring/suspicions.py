@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.tasks.arrays import BoolArray
 from pipelines.tasks.detection.scoring.resampling import Rows, ScoredDetections
-from pipelines.tasks.resampling import Booleans, Numbers
+from pipelines.tasks.resampling import Numbers
 from pipelines.tasks.worst_images import LabelSuspicion
 
 NEAR_IOU = 0.3
@@ -32,7 +33,7 @@ class Suspicions:
     """
 
     def __init__(
-        self, truth: Mapping[str, Any], results: Rows, scored: ScoredDetections, is_wrong: Booleans, match_iou: float
+        self, truth: Mapping[str, Any], results: Rows, scored: ScoredDetections, is_wrong: BoolArray, match_iou: float
     ) -> None:
         self._names = {category["id"]: category["name"] for category in truth["categories"]}
         self._files = dict(scored.images)
@@ -67,7 +68,7 @@ class Suspicions:
                 yield self._suspicion("unlabeled", image_id, row, None)
             elif near[best] >= self._match_iou and self._is_other_class(row, true[best]):
                 yield self._suspicion("other_class", image_id, row, true[best])
-        is_found = (overlaps >= self._match_iou).any(axis=0)
+        is_found = np.any(overlaps >= self._match_iou, axis=0).tolist()
         for row, is_seen in zip(true, is_found, strict=True):
             if not is_seen and not row.get("iscrowd"):
                 yield self._suspicion("not_found", image_id, None, row)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.base.pictures import MIN_SHOWN_SCORE
+from pipelines.tasks.arrays import BoolArray
 from pipelines.tasks.detection.scoring.resampling import Rows, ScoredDetections
 from pipelines.tasks.detection.scoring.suspicions import Suspicions, suspicions_file
 from pipelines.tasks.resampling import Numbers, positions_of
@@ -47,7 +47,7 @@ def worst_images(truth: Mapping[str, Any], results: Rows, best_thresholds: Mappi
     names = {category["id"]: category["name"] for category in truth["categories"]}
     is_wrong, is_found = _errors(scored, truth["annotations"], results, thresholds)
     missed = [row for row, found in zip(truth["annotations"], is_found, strict=True) if not found]
-    errors = _by_image(scored, missed, [results[n] for n in np.flatnonzero(is_wrong)])
+    errors = _by_image(scored, missed, [results[n] for n in np.flatnonzero(is_wrong).tolist()])
     candidates = sorted(errors, key=lambda position: (-sum(map(len, errors[position])), position))[:MAX_CANDIDATES]
     costs = dict(zip(candidates, _costs(scored, candidates).tolist(), strict=True))
     order = sorted(candidates, key=lambda position: (-costs[position], position))[:MAX_IMAGES]
@@ -67,7 +67,7 @@ def worst_images(truth: Mapping[str, Any], results: Rows, best_thresholds: Mappi
 
 def _errors(
     scored: ScoredDetections, annotations: Rows, results: Rows, thresholds: Mapping[str, float]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+) -> tuple[BoolArray, BoolArray]:
     """Return which detections (N,) are false positives, and which boxes (G,) need not be found or are found.
 
     Boxes are matched from the highest score down, so that detections below the threshold do not change other matches.

@@ -13,6 +13,7 @@ from pipelines.tasks.base import Drawing, TaskSetup
 from pipelines.tasks.detection.scoring.boxes import FoundBoxes
 from pipelines.tasks.detection.scoring.coco_scores import score_coco
 from pipelines.tasks.detection.spec import DetectionSpec
+from pipelines.tasks.detection.tensors.analysis_charts import analysis_charts
 from pipelines.tasks.detection.tensors.charts import MAX_CURVES, precision_recall
 from pipelines.tasks.detection.tensors.coco_format import coco_ground_truth, coco_results, found_boxes
 from pipelines.tasks.detection.tensors.detections import Detections
@@ -59,10 +60,13 @@ class DetectionRuntime(TaskRuntime[DetectionSpec, Detections]):
         return _json(coco_ground_truth(task.name, task.categories, records))
 
     def charts(self, name: str, result: Mapping[str, Any]) -> dict[str, Figure]:
-        """Return precision over recall of the classes with most ground truth; none without ground truth."""
+        """Return precision over recall of the classes with most ground truth, and what the detector gets wrong; none
+        without ground truth."""
         # sorted is stable: classes with equal counts keep the order of the categories.
         classes = sorted((row for row in result["per_class"] if row["num_boxes"]), key=lambda row: -row["num_boxes"])
-        return {"precision_recall": precision_recall(name, classes[:MAX_CURVES])} if classes else {}
+        if not classes:
+            return {}
+        return {"precision_recall": precision_recall(name, classes[:MAX_CURVES]), **analysis_charts(name, result)}
 
     def draw_target(self, task: TaskSetup[DetectionSpec], target: BoxTarget) -> Drawing:
         names = [category.name for category in task.categories]

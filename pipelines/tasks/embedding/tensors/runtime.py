@@ -1,18 +1,20 @@
 """Embedding: targets, predictions, scores and files."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from heads.base import BoxTarget, EmbeddingPrediction, IdentityTarget
 from pipelines.base.records import ImageRecord
 from pipelines.tasks.answer_files import AnswerJson
 from pipelines.tasks.base import Drawing, TaskSetup
-from pipelines.tasks.embedding.retrieval import score_retrieval
+from pipelines.tasks.embedding.retrieval import NamedEmbeddings, score_retrieval
 from pipelines.tasks.embedding.spec import EmbeddingSpec
 from pipelines.tasks.embedding.tensors.arrays import embedding_arrays
 from pipelines.tasks.embedding.tensors.embeddings import Embeddings
-from pipelines.tasks.embedding.tensors.identities import named_embeddings
+from pipelines.tasks.embedding.tensors.identities import item_positions, named_embeddings
 from pipelines.tasks.labels import box_labels
 from pipelines.tasks.tensors.boxes import ResizedImage
 from pipelines.tasks.tensors.outputs import ScoredBoxes
@@ -60,6 +62,17 @@ class EmbeddingRuntime(TaskRuntime[EmbeddingSpec, Embeddings]):
         else:
             scores = score_retrieval(queries, named_embeddings(task, gallery))
         return {"gallery": task.spec.gallery, **scores}
+
+    def score_part(
+        self, task: Setup, pairs: Pairs[Embeddings], is_part: Sequence[bool], gallery: Pairs[Embeddings] | None = None
+    ) -> dict[str, Any]:
+        """Return the numbers of the queries in some images; the gallery is that of all queries."""
+        if task.spec.gallery != "self":
+            return super().score_part(task, pairs, is_part, gallery)
+        whole = named_embeddings(task, pairs)
+        own = np.flatnonzero(np.array(is_part, dtype=bool)[item_positions(task, pairs)[:, 0]])
+        queries = NamedEmbeddings(whole.embeddings[own], whole.identities[own])
+        return {"gallery": task.spec.gallery, **score_retrieval(queries, whole, own=own)}
 
     def predictions_file(self, task: Setup, pairs: Pairs[Embeddings]) -> bytes:
         return embedding_arrays(task, pairs)
