@@ -8,6 +8,7 @@ from pipelines.base.records import Category, ImageRecord
 from pipelines.evaluation.predictions import ImagePredictions, pair_labeled
 from pipelines.tasks.base import BestThresholds, TaskSetup, TaskSpec
 from pipelines.tasks.kinds import kind_of
+from pipelines.tasks.temperature import FittedTemperature
 from pipelines.tasks.tensors.runtime import runtime_of
 
 
@@ -57,3 +58,17 @@ def evaluate_task(
         return {"kind": kind.name, "num_images": len(pairs), **runtime.score(setup, pairs, searched)}
     is_part = [record.image_id in part for record, _ in pairs]
     return {"kind": kind.name, "num_images": sum(is_part), **runtime.score_part(setup, pairs, is_part, searched)}
+
+
+def fit_temperature(
+    name: str,
+    spec: TaskSpec,
+    categories: Sequence[Category],
+    records: Sequence[ImageRecord],
+    predictions: Sequence[ImagePredictions],
+) -> FittedTemperature | None:
+    """Return the temperature that calibrates the scores of a task, see `evaluate_task`; None for a task without scores
+    or labels."""
+    runtime = runtime_of(spec)
+    pairs = pair_labeled(name, runtime.output, records, predictions)
+    return runtime.fit_temperature(TaskSetup(name, spec, categories), pairs)

@@ -96,6 +96,7 @@ def write_run_result(
             "best_epoch": best["epoch"],
             "best_step": best["step"],
             "precision": attempt.precision.name,
+            **({"calibration": best["calibration"]} if "calibration" in best else {}),
             **float32_facts(module),
         },
         timing={"train_s": round(attempt.progress.train_s, 3), "test_s": round(scored.seconds, 3), **_budget(attempt)},

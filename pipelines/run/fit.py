@@ -19,6 +19,7 @@ from pipelines.data.dataset.index import build_index
 from pipelines.inference.export import export_model
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
+from pipelines.run.calibration import calibrate
 from pipelines.run.completion import Completion
 from pipelines.run.conditions import score_conditions, slices_of
 from pipelines.run.finalize import (
@@ -228,6 +229,8 @@ def train_and_score(attempt: Attempt, parts: Parts) -> None:
         trainer.validate(module, dataloaders=data.evaluation_loaders("val"), verbose=False)
     trainer.strategy.barrier()
     best = load_best(module, attempt.run_dir)
+    if attempt.job.evaluation.calibrate == "temperature":
+        best = calibrate(attempt, module, data, trainer, best)
     attempt.scoring.best_thresholds = thresholds = best_thresholds(attempt.job.model.tasks, best["val"]["tasks"])
     attempt.start_stage("evaluating")
     scored = score_split(attempt, trainer, module, data, attempt.split)

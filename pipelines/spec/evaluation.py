@@ -1,4 +1,4 @@
-"""`evaluation`: what a run measures beside the numbers of its tasks."""
+"""`evaluation`: what a run measures beside the numbers of its tasks, and how it calibrates its scores."""
 
 from typing import Literal
 
@@ -27,7 +27,7 @@ class SlicesSpec(Spec):
 
 
 class EvaluationSpec(Spec):
-    """Measurements on the split that a run is scored on, in result.json and as pictures."""
+    """Measurements on the split that a run is scored on, and the calibration of its scores."""
 
     corruptions: bool = Field(
         False,
@@ -35,3 +35,8 @@ class EvaluationSpec(Spec):
         "too: 18 more passes",
     )
     slices: SlicesSpec | None = Field(None, description="score parts of the split that a table describes")
+    calibrate: Literal["none", "temperature"] = Field(
+        "none",
+        description="temperature: fit a factor of each task's logits on val at the end of the run, so that scores are "
+        "the shares that are right; it belongs to the model from then on",
+    )

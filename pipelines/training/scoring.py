@@ -128,6 +128,7 @@ class BestCheckpoint(Callback):
 
     The last weights are kept while the score is undefined. best.ckpt contains plain types and tensors only:
     {"state_dict", "epoch", "step", "select", "val": {"summary", "tasks"}, "categories": by task [(id, name)]}.
+    `pipelines.run.calibration` adds {"temperatures": by task}.
 
     Args:
         run_dir: folder for the checkpoint.

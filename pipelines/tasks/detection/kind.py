@@ -50,6 +50,15 @@ class DetectionKind(TaskKind[DetectionSpec]):
         numbers: Mapping[str, float | None] = result["coco"]
         return numbers
 
+    def table_caption(self, result: Mapping[str, Any]) -> str:
+        """Return the three kinds of errors that cost most AP50."""
+        errors = result.get("errors")
+        if not errors:
+            return ""
+        worst = sorted(errors["count"], key=lambda name: -errors["cost"][name])[:3]
+        listed = ", ".join(f"{name.replace('_', ' ')} {errors['cost'][name]:.3f}" for name in worst)
+        return f"AP50 lost by errors: {listed}"
+
     def scored_images(self, result: Mapping[str, Any], predictions: Path, ground_truth: Path | None) -> "ScoredImages":
         from pipelines.tasks.detection.scoring.resampling import ScoredDetections
 
