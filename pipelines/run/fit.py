@@ -39,6 +39,7 @@ from pipelines.run.run_precision import describe_precision, new_precision
 from pipelines.run.sample_pictures import write_sample_pictures
 from pipelines.run.tracked_run import log_result, tracked
 from pipelines.run.workflow import Parts
+from pipelines.run.worst_pictures import write_worst_images
 from pipelines.run_folder.attempt_log import attempt_log
 from pipelines.run_folder.events import EventLog, StageData
 from pipelines.run_folder.files import write_atomic
@@ -242,6 +243,7 @@ def train_and_score(attempt: Attempt, parts: Parts) -> None:
         write_split(attempt, scored)
         write_sample_pictures(attempt, attempt.split, scored.predictions, thresholds)
         write_query_pictures(attempt, attempt.split, scored.scores.tasks)
+        write_worst_images(attempt, attempt.split, scored.scores.tasks)
         export_model(module.model, attempt.job, attempt.index.categories, attempt.run_dir.model, thresholds)
         write_run_result(attempt, module, best, scored, conditions)
 

@@ -33,6 +33,7 @@ from service.api.routes import (
     models,
     predictions,
     results,
+    worst,
 )
 from service.api.thread_pools import ThreadPools, Work
 from service.api.url_characters import NoNulCharacters
@@ -106,6 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
         jobs,
         events,
         results,
+        worst,
         comparison,
         predictions,
         models,
