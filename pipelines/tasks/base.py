@@ -250,6 +250,11 @@ class TaskKind(ABC, Generic[SpecT]):
         """
         return None
 
+    def analyses(self, result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the analyses of an entry in result.json by name: the fields that `pipelines.spec.analyses` has beside
+        those of `TaskAnalysis`."""
+        return {}
+
     def table_caption(self, result: Mapping[str, Any]) -> str:
         """Return the text below the table of metrics."""
         return ""
