@@ -34,6 +34,7 @@ from service.api.routes import (
     models,
     predictions,
     results,
+    worst,
 )
 from service.api.thread_pools import ThreadPools, Work
 from service.api.url_characters import NoNulCharacters
@@ -108,6 +109,7 @@ def create_app(settings: Settings) -> FastAPI:
         events,
         results,
         analyses,
+        worst,
         comparison,
         predictions,
         models,

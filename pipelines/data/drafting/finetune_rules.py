@@ -28,9 +28,10 @@ MIN_SIZE, MAX_SIZE = 224, 640
 CLASSIFICATION_SIZE = 224
 """The size that the networks were pretrained with."""
 
-CPU_MACS_PER_S, GPU_MACS_PER_S = 4e9, 1e12
-"""Multiply-accumulates of the backbone's forward pass, times `TRAINING_FACTOR`, in a second of training."""
+GPU_MACS_PER_S = 1e12
+"""Multiply-accumulates of the backbone in a second of training."""
 TRAINING_FACTOR = 3
+"""Multiply-accumulates of training, as a multiple of those of the forward pass."""
 MIN_TRAINED_IMAGES = 10_000
 """A network is affordable if the budget trains it on this number of images."""
 
@@ -68,7 +69,7 @@ class Choice:
 def trained_images(network: str, size_hw: tuple[int, int], machine: Machine, budget_s: float) -> float:
     """Return about how many images of a size the budget trains a network on, each pass over the data counted."""
     macs = recorded_facts()[network].macs * size_hw[0] * size_hw[1] / MEASURED_AT_PX**2
-    return budget_s * (GPU_MACS_PER_S if machine.has_gpu else CPU_MACS_PER_S) / (TRAINING_FACTOR * macs)
+    return budget_s * (GPU_MACS_PER_S if machine.has_gpu else machine.cpu_macs_per_s) / (TRAINING_FACTOR * macs)
 
 
 def input_size(facts: DataFacts, longer_px: int) -> tuple[int, int]:

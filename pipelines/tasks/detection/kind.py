@@ -14,6 +14,7 @@ from pipelines.tasks.detection.spec import DETECTION_SPECS, DetectionSpec
 
 if TYPE_CHECKING:
     from pipelines.tasks.resampling import ScoredImages
+    from pipelines.tasks.worst_images import WorstFiles
 
 
 class DetectionKind(TaskKind[DetectionSpec]):
@@ -67,6 +68,12 @@ class DetectionKind(TaskKind[DetectionSpec]):
 
         assert ground_truth is not None
         return ScoredDetections.read(predictions, ground_truth)
+
+    def worst_images(self, result: Mapping[str, Any], predictions: Path, ground_truth: Path | None) -> "WorstFiles":
+        from pipelines.tasks.detection.scoring.worst_images import find_worst
+
+        assert ground_truth is not None
+        return find_worst(result, predictions, ground_truth)
 
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
         """Return the boxes with their labels and scores."""
