@@ -3,13 +3,15 @@
 import json
 import os
 import platform
+import resource
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result.json of a run, with the time of all attempts and the peak resident memory of the trainer."""
+    """The result.json of a run, with the time of all attempts and the peak resident memory of the trainer.
+
+    `cpu_s` has the user and system time of the trainer, without the attempts that were killed.
+    """
 
     result: dict[str, Any]
     wall_s: float
     peak_mib: float
+    cpu_s: float = 0.0
 
 
 def execute(run: Run, out: Path) -> Outcome:
@@ -44,8 +50,8 @@ def execute(run: Run, out: Path) -> Outcome:
     if not (folder / "result.json").exists():
         print(f"== {run.name}: fit {' '.join(run.options)}", flush=True)
         started = time.monotonic()
-        code, peak_mib = _fit((*run.options, f"--run-dir={folder}"), out / f"{run.name}.log")
-        spent = {"run": run.name, "wall_s": time.monotonic() - started, "peak_mib": peak_mib}
+        code, usage = _fit((*run.options, f"--run-dir={folder}"), out / f"{run.name}.log")
+        spent = {"run": run.name, "wall_s": time.monotonic() - started, **usage}
         with times_path.open("a", encoding="utf-8") as times:
             times.write(json.dumps(spent) + "\n")
         if code:
@@ -57,31 +63,70 @@ def execute(run: Run, out: Path) -> Outcome:
         json.loads((folder / "result.json").read_text("utf-8")),
         sum(row["wall_s"] for row in attempts),
         max((row.get("peak_mib", 0.0) for row in attempts), default=0.0),
+        sum(row.get("cpu_s", 0.0) for row in attempts),
     )
 
 
-def execute_all(runs: Sequence[Run], out: Path, jobs: int) -> list[Outcome]:
-    """Execute runs, `jobs` at a time; Ctrl-C stops them and starts no others."""
+def execute_all(
+    runs: Sequence[Run], out: Path, jobs: int, finished: Callable[[Run, Outcome], None] = lambda run, outcome: None
+) -> list[Outcome]:
+    """Execute runs, `jobs` at a time; Ctrl-C stops them and starts no others.
+
+    Args:
+        runs: in the order in which they start.
+        out: has their folders and logs.
+        jobs: number of concurrent runs.
+        finished: called with each run and its outcome when it ends, in a thread of its own.
+    """
+
+    def executed(run: Run) -> Outcome:
+        outcome = execute(run, out)
+        finished(run, outcome)
+        return outcome
+
     out.mkdir(parents=True, exist_ok=True)
     try:
         with ThreadPoolExecutor(jobs) as pool:
-            return list(pool.map(lambda run: execute(run, out), runs))
+            return list(pool.map(executed, runs))
     except KeyboardInterrupt:
         sys.exit("bench: stopped; run the same command to resume")
 
 
-def _fit(options: Sequence[str], log_path: Path) -> tuple[int, float]:
-    """Return the exit code and the peak resident memory in MiB."""
-    command = [sys.executable, "-m", "service.cli", "fit", *options]
+def _fit(options: Sequence[str], log_path: Path) -> tuple[int, Figures]:
+    """Return the exit code, and the memory and CPU time of the trainer, which are missing if it was killed.
+
+    The trainer is forked from a server process, which has imported torch if the benchmark asked for that with
+    `multiprocessing.set_forkserver_preload`.
+    """
+    context = get_context("forkserver")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_train, args=(tuple(options), log_path, sender))
+    process.start()
+    sender.close()
+    while process.exitcode is None:
+        try:
+            process.join()
+        except KeyboardInterrupt:
+            # The trainer received the same Ctrl-C and writes a checkpoint at the next step, so wait for it.
+            continue
+    try:
+        return process.exitcode, receiver.recv()
+    except EOFError:
+        return process.exitcode, {}
+
+
+def _train(options: Sequence[str], log_path: Path, usage: Connection) -> None:
+    """Run `pyramidion fit` in this process, with its output in a file, and send what it used."""
+    from pipelines.cli import main
+
+    os.chdir(ROOT)
     with log_path.open("a", encoding="utf-8") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        while True:
-            try:
-                _, status, usage = os.wait4(process.pid, 0)
-            except KeyboardInterrupt:
-                # The trainer received the same Ctrl-C and writes a checkpoint at the next step, so wait for it.
-                continue
-            return os.waitstatus_to_exitcode(status), usage.ru_maxrss / MIB
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
+    code = main(["fit", *options])
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    usage.send({"peak_mib": used.ru_maxrss / MIB, "cpu_s": used.ru_utime + used.ru_stime})
+    sys.exit(code)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
