@@ -10,6 +10,8 @@ INSTALLED := $(VENV)/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # Four processes of one thread each: on two cores, the others use the time in which tests wait for other processes.
 PYTEST := -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+# The tests start hundreds of processes. Without compiled modules, each of them would compile the project again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # $(call make_venv,FOLDER,PYTHON): FOLDER is a virtual environment of Python 3.11 or 3.12; one that is there is kept.
 define make_venv
@@ -20,10 +22,10 @@ define make_venv
 @test -x "$(1)/bin/python" || "$(2)" -m venv "$(1)"
 endef
 
-.PHONY: help install demo check format test test-integration test-reliability test-slow test-matrix bench bench-predict bench-service bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-gpu bench-large-set bench-side-by-side backbones secrets build clean
+.PHONY: help install demo check format test test-integration test-reliability test-slow test-matrix bench bench-predict bench-service bench-bccd bench-augmentation bench-heads bench-finetuning bench-finetuning-peers bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-scorer bench-gpu bench-large-set bench-side-by-side backbones secrets build clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv with the command `pyramidion` in it (about 6.4 GB, two to five minutes)
 
@@ -31,6 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(call make_venv,$(VENV),$(PYTHON))
 	@echo "installing into $(VENV) (about 6.4 GB, two to five minutes)"
 	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
+	@$(BIN)/python -m compileall -q backbones heads pipelines service
 	@touch $@
 
 # The service runs beside the lines below it, in a session of its own so that Ctrl-C reaches the client alone, and ends with them.
@@ -104,6 +107,9 @@ bench-heads: install ## recipe:bccd with each detection head and three seeds (ab
 bench-finetuning: install ## transfer strategies on BCCD: figures for docs/finetuning.md (about half an hour on 2 quiet cores)
 	$(BIN)/python -m tests.bench.finetuning
 
+bench-finetuning-peers: install ## recipe:finetune against torchvision and Ultralytics (AGPL-3.0, own environment) at equal wall time (40 minutes)
+	$(BIN)/python -m tests.bench.finetuning_peers
+
 bench-joint: install ## one model for three tasks against three models (about 15 minutes on 2 quiet cores)
 	$(BIN)/python -m tests.bench.joint
 
@@ -121,6 +127,9 @@ bench-gpu: install ## training steps on a GPU against torchvision, and the share
 
 bench-loader: install ## the loader against torchvision's transforms, image by image (a minute)
 	$(BIN)/python -m tests.bench.loader
+
+bench-scorer: install ## the scorer of detections against pycocotools, 500,000 detections (two minutes)
+	$(BIN)/python -m tests.bench.scorer
 
 bench-large-set: install ## the data check of 117,000 images, and the memory of data workers (five minutes)
 	$(BIN)/python -m tests.bench.large_set

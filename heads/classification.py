@@ -61,10 +61,12 @@ class ClassificationHead(Head):
 class MulticlassHead(ClassificationHead):
     """Exactly one class per image: softmax and cross-entropy.
 
-    The count of `cross_entropy` is the number of images; with `class_weights` the sum is weighted, and the count is
-    the sum of the weights of the images' own classes. Label smoothing gives every class label_smoothing / K of the
-    target (Szegedy et al. 2016, arXiv 1512.00567, section 7). The cross-entropy with a mixed target, and its part of
-    the count, are the mean over its labels, by their weights (Zhang et al. 2018, arXiv 1710.09412, section 2).
+    The count of `cross_entropy` is the number of images; with `class_weights` the loss of each image is multiplied by
+    the weight of its own class, and the count is the sum of these weights. Label smoothing gives every class
+    label_smoothing / K of the target (Szegedy et al. 2016, arXiv 1512.00567, section 7). Deviation from torch, which
+    multiplies these shares by the weights of their classes: they would exceed the image's own class where another one
+    is rare. The cross-entropy with a mixed target, and its part of the count, are the mean over its labels, by their
+    weights (Zhang et al. 2018, arXiv 1710.09412, section 2).
     """
 
     @property
@@ -76,20 +78,25 @@ class MulticlassHead(ClassificationHead):
             return self._mixed_loss(raw, targets)
         labels = torch.stack([target.labels for target in targets])
         weights = self.class_weights
-        total = functional.cross_entropy(
-            raw.float(), labels, weight=weights, label_smoothing=self.spec.label_smoothing, reduction="sum"
+        return self._terms(
+            raw, labels, raw.new_ones(len(targets), dtype=torch.float32) if weights is None else weights[labels]
         )
-        count = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights[labels]
-        return {"cross_entropy": (total, count.sum())}
 
     def _mixed_loss(self, raw: Tensor, targets: Sequence[ClassTarget]) -> LossTerms:
         truth_BK = torch.stack([target.probabilities(raw.shape[1]) for target in targets])
         weights = self.class_weights
-        total = functional.cross_entropy(
-            raw.float(), truth_BK, weight=weights, label_smoothing=self.spec.label_smoothing, reduction="sum"
-        )
-        count = torch.ones_like(truth_BK[:, 0]) if weights is None else truth_BK @ weights
-        return {"cross_entropy": (total, count.sum())}
+        return self._terms(raw, truth_BK, torch.ones_like(truth_BK[:, 0]) if weights is None else truth_BK @ weights)
+
+    def _terms(self, raw: Tensor, truth: Tensor, counts_B: Tensor) -> LossTerms:
+        """Return the loss, given labels (B,) or probabilities (B, K), and each image's part of the count."""
+        logits, smoothing = raw.float(), self.spec.label_smoothing
+        if self.class_weights is None:
+            total = functional.cross_entropy(logits, truth, label_smoothing=smoothing, reduction="sum")
+        else:
+            own_classes = functional.cross_entropy(logits, truth, weight=self.class_weights, reduction="sum")
+            all_classes = -(counts_B * logits.log_softmax(dim=1).mean(dim=1)).sum()
+            total = (1 - smoothing) * own_classes + smoothing * all_classes
+        return {"cross_entropy": (total, counts_B.sum())}
 
     def decode(
         self, raw: Tensor, image_sizes_hw: Sequence[tuple[int, int]], boxes_xyxy: Sequence[Tensor] | None = None
@@ -101,8 +108,10 @@ class MultilabelHead(ClassificationHead):
     """Any number of classes per image: a sigmoid and binary cross-entropy for each.
 
     The sum of `bce` adds up the mean over classes of each image; its count is the number of images. `class_weights`
-    multiply the positive part of each class (torch's `pos_weight`): missing a rare class costs more, but a false alarm
-    does not. Label smoothing moves the targets toward 1/2: t (1 - label_smoothing) + label_smoothing / 2.
+    multiply the losses of positives of each class (torch's `pos_weight`): missing a rare class costs more, but a false
+    alarm does not. Label smoothing moves the targets from 1 and 0 to 1 - label_smoothing / 2 and label_smoothing / 2;
+    weights multiply the whole loss of a positive, and nothing of a negative. The loss with a mixed target is the mean
+    of both, by its share.
     """
 
     @property
@@ -111,11 +120,12 @@ class MultilabelHead(ClassificationHead):
 
     def loss(self, raw: Tensor, targets: Sequence[ClassTarget], image_sizes_hw: Sequence[tuple[int, int]]) -> LossTerms:
         labels = torch.stack([target.labels for target in targets]).float()
-        smoothing = self.spec.label_smoothing
-        smoothed = labels * (1 - smoothing) + smoothing / 2
-        losses = functional.binary_cross_entropy_with_logits(
-            raw.float(), smoothed, pos_weight=self.class_weights, reduction="none"
+        right, wrong = (
+            functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=self.class_weights, reduction="none")
+            for logits in (raw.float(), -raw.float())
         )
+        flipped = self.spec.label_smoothing / 2
+        losses = (1 - flipped) * right + flipped * wrong
         return {"bce": (losses.mean(dim=1).sum(), torch.tensor(float(len(labels)), device=labels.device))}
 
     def decode(

@@ -81,6 +81,10 @@ class Settings(BaseSettings):
     max_images_bytes: Count = Field(64 << 20, description="maximum size of all image files of one predict request")
     max_image_pixels: Count = Field(50_000_000, description="maximum number of pixels of an uploaded image")
     dry_run_timeout_s: Seconds = Field(120.0, description="seconds after which a dry run is stopped")
+    compare_timeout_s: Seconds = Field(60.0, description="seconds after which a comparison of jobs is stopped")
+    compare_max_bytes: Count = Field(
+        256 << 20, description="maximum size of the predictions that a comparison of jobs reads"
+    )
     decode_timeout_s: Seconds = Field(
         10.0, description="seconds of processor time after which the decoding of a client's image is stopped"
     )
@@ -149,7 +153,7 @@ class Settings(BaseSettings):
     file_threads: Count = Field(
         8,
         description="threads that read files, and as many each for streams, deletions, checks of submissions, "
-        "uploads, archives, and checks of data sets",
+        "comparisons, uploads, archives, and checks of data sets",
     )
     file_timeout_s: Seconds = Field(30.0, description="seconds after which a request stops waiting for files")
     registry_threads: Count = Field(4, description="threads that wait for the model registry, MLflow")

@@ -33,7 +33,7 @@ HOMES = {
     "torchmetrics": ("pipelines/tasks/classification",),
     "lightning": ("pipelines",),
     "mlflow": ("pipelines/tracking",),
-    "faster_coco_eval": ("pipelines/tasks/detection",),
+    "hotcoco": ("pipelines/tasks/detection/scoring",),
     "matplotlib": ("pipelines",),
     "jsonargparse": ("pipelines",),
     "sqlalchemy": ("service/store", "service/migrations"),
@@ -137,9 +137,7 @@ def test_no_file_names_a_machines_path_or_a_package_host() -> None:
         for number, line in enumerate((ROOT / path).read_text("utf-8", errors="replace").splitlines(), start=1)
         if (hit := MACHINE.search(line))
     ]
-    assert found == [], (
-        "name a data root or a variable of the environment, and leave the package host to pip's settings"
-    )
+    assert found == [], "name a data root or an environment variable, and leave the package host to pip's settings"
 
 
 @pytest.mark.parametrize(

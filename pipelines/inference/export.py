@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
@@ -23,11 +22,8 @@ from pipelines.model import MultiTaskModel, build_model, fold_as_configured
 from pipelines.run_folder.files import rename_synced, write_atomic
 from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.spec.job import JobSpec
-from pipelines.tasks.base import BestThresholds, Share
-
-FORMAT = 1
-
-_BEST_THRESHOLDS: TypeAdapter[dict[str, BestThresholds]] = TypeAdapter(dict[str, Mapping[str, Share | None]])
+from pipelines.spec.model_description import FORMAT, ModelDescription, of_known_format
+from pipelines.tasks.base import BestThresholds
 
 Categories = dict[str, list[Category]]
 
@@ -82,12 +78,9 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
     Raises:
         ConfigError: the folder has no complete export, one of another format, or weights of another model.
     """
-    described = read_description(ExportedModelDir(folder))
+    description = _description_of(folder)
+    job, categories = description.job, {task: list(rows) for task, rows in description.categories.items()}
     try:
-        job = JobSpec.model_validate(described["job"])
-        categories = {
-            task: [Category(row["id"], row["name"]) for row in rows] for task, rows in described["categories"].items()
-        }
         model = build_model(job.model, categories)
         fold_as_configured(model, job.model)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -105,10 +98,7 @@ def read_best_thresholds(folder: Path) -> dict[str, BestThresholds]:
     Raises:
         ConfigError: the folder has no complete export, or the thresholds are not of this format.
     """
-    try:
-        return _BEST_THRESHOLDS.validate_python(read_description(ExportedModelDir(folder)).get("best_thresholds", {}))
-    except ValidationError as error:
-        raise _unusable(folder, f"best_thresholds cannot be read ({error.error_count()} errors)") from error
+    return dict(_description_of(folder).best_thresholds)
 
 
 def read_description(exported: ExportedModelDir) -> dict[str, Any]:
@@ -117,10 +107,18 @@ def read_description(exported: ExportedModelDir) -> dict[str, Any]:
         described = json.loads(exported.description.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise _unusable(exported.path, f"{exported.description.name} cannot be read ({error})") from None
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        found = described.get("format") if isinstance(described, dict) else None
-        raise _unusable(exported.path, f"{exported.description.name} has format {found!r}, this version reads {FORMAT}")
-    return described
+    try:
+        return of_known_format(described)
+    except ValueError as error:
+        raise _unusable(exported.path, f"{exported.description.name}: {error}") from None
+
+
+def _description_of(folder: Path) -> ModelDescription:
+    exported = ExportedModelDir(folder)
+    try:
+        return ModelDescription.parse(read_description(exported))
+    except ValueError as error:
+        raise _unusable(folder, f"{exported.description.name}: {error}") from error
 
 
 def _unusable(folder: Path, reason: str) -> ConfigError:

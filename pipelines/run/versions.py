@@ -4,7 +4,7 @@ import platform
 import subprocess
 from importlib import metadata
 
-PACKAGES = ("pyramidion", "torch", "torchvision", "lightning", "timm", "faster-coco-eval", "mlflow")
+PACKAGES = ("pyramidion", "torch", "torchvision", "lightning", "timm", "hotcoco", "mlflow")
 
 
 def package_versions() -> dict[str, str]:

@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -20,6 +21,9 @@ from heads.spec import HEAD_SPECS
 from pipelines.base.records import Category
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerFile, AnswerJson, FileFormat, PlainAnswers
+
+if TYPE_CHECKING:
+    from pipelines.tasks.resampling import ScoredImages
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Total = Annotated[int, Field(ge=0)]
@@ -66,6 +70,23 @@ class ClassAtBestThreshold(Section):
     precision_at_best: Share | None = Field(None, description="precision above the best threshold, on this split")
     recall_at_best: Share | None = Field(None, description="recall above the best threshold, on this split")
     f1_at_best: Share | None = Field(None, description="F1 above the best threshold, on this split")
+
+
+class CalibrationBin(Section):
+    """Predictions whose confidences lie in one interval; without predictions, its means are null."""
+
+    count: Total
+    confidence: Share | None = Field(description="mean confidence")
+    accuracy: Share | None = Field(description="share of right predictions")
+
+
+class Calibration(Section):
+    """How often predictions of a confidence are right: 15 intervals of equal width, from 0 to 1 (Guo et al. 2017)."""
+
+    ece: Share | None = Field(
+        description="expected calibration error: mean of |accuracy - confidence| over the intervals, by their counts"
+    )
+    bins: tuple[CalibrationBin, ...]
 
 
 class TaskAnswer(BaseModel):
@@ -212,6 +233,22 @@ class TaskKind(ABC, Generic[SpecT]):
     def numbers(self, result: Mapping[str, Any]) -> Mapping[str, float | None]:
         """Return the part of an entry in result.json that holds `metrics`."""
         return result
+
+    def scored_images(
+        self, result: Mapping[str, Any], predictions: Path, ground_truth: Path | None
+    ) -> "ScoredImages | None":
+        """Return the predictions of a run for comparisons with other runs; None for kinds that are not compared.
+
+        Args:
+            result: the entry in result.json.
+            predictions: the task's file in `predictions/`.
+            ground_truth: the task's file in `ground_truth/`, for kinds that have one.
+
+        Raises:
+            OSError: a file cannot be read.
+            ValueError: a file is damaged, or lacks what a comparison needs.
+        """
+        return None
 
     def table_caption(self, result: Mapping[str, Any]) -> str:
         """Return the text below the table of metrics."""

@@ -146,8 +146,9 @@ def _unknown_class(label: str, known: Sequence[str]) -> str:
     if not known:
         return f"got {label!r}, but no task of the model has classes; leave it out"
     more = f" and {len(known) - 20} more" if len(known) > 20 else ""
-    hint = did_you_mean(label, known) or f"the model has {', '.join(known[:20])}{more}"
-    return f"got {label!r}, which is not a class of the model; {hint}"
+    hint = did_you_mean(label, known)
+    listed = f"{'? The' if hint else 'the'} model has {', '.join(known[:20])}{more}"
+    return f"got {label!r}, which is not a class of the model; {hint}{listed}"
 
 
 def class_thresholds(best: BestThresholds) -> ClassThresholds:

@@ -3,9 +3,11 @@
 import hashlib
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,40 +30,46 @@ class ModelArchive:
 
     Args:
         folder: the exported model.
+
+    Attributes:
+        num_bytes: size of the archive.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._opened: list[tuple[str, BinaryIO, int]] = []
+        self._parts: list[bytes | tuple[BinaryIO, int]] = []
         with ExitStack() as stack:
             for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
                 file = stack.enter_context(path.open("rb"))
-                self._opened.append((path.relative_to(folder).as_posix(), file, os.fstat(file.fileno()).st_size))
+                size = os.fstat(file.fileno()).st_size
+                self._parts += [_header(path.relative_to(folder).as_posix(), size), (file, size), bytes(-size % _BLOCK)]
             self._stack = stack.pop_all()
+        self._parts.append(bytes(2 * _BLOCK))
+        *self._starts, self.num_bytes = accumulate(map(_size_of, self._parts), initial=0)
 
-    @property
-    def num_bytes(self) -> int:
-        return sum(len(_header(name, size)) + _padded(size) for name, _, size in self._opened) + 2 * _BLOCK
+    def read_at(self, num_bytes: int, offset: int) -> bytes:
+        """Return at most `num_bytes` bytes from a position; several threads may call this at once.
 
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the archive; raises OSError if a file has become shorter."""
-        for name, file, size in self._opened:
-            yield _header(name, size)
-            file.seek(0)
-            remaining = size
-            while remaining:
-                chunk = file.read(min(_CHUNK_BYTES, remaining))
-                if not chunk:
-                    raise OSError(f"{name} has become shorter while it was read")
-                remaining -= len(chunk)
-                yield chunk
-            yield bytes(_padded(size) - size)
-        yield bytes(2 * _BLOCK)
+        They are fewer at the end of a header or file, and none at the end of the archive or where a file has become
+        shorter.
+        """
+        if offset >= self.num_bytes:
+            return b""
+        number = bisect_right(self._starts, offset) - 1
+        part, inside = self._parts[number], offset - self._starts[number]
+        if isinstance(part, bytes):
+            return part[inside : inside + num_bytes]
+        file, size = part
+        return os.pread(file.fileno(), min(num_bytes, size - inside), inside)
 
     def facts(self) -> ArchiveFacts:
-        """Read the files once, and return the checksum and the size."""
-        digest = hashlib.sha256()
-        for chunk in self.chunks():
+        """Read the files once, and return the checksum and the size; raises OSError if one has become shorter."""
+        digest, position = hashlib.sha256(), 0
+        while position < self.num_bytes:
+            chunk = self.read_at(_CHUNK_BYTES, position)
+            if not chunk:
+                raise OSError("a file of the model has become shorter while it was read")
             digest.update(chunk)
+            position += len(chunk)
         return ArchiveFacts(digest.hexdigest(), self.num_bytes)
 
     def close(self) -> None:
@@ -96,5 +104,5 @@ def _header(name: str, size: int) -> bytes:
     return entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
-def _padded(size: int) -> int:
-    return -(-size // _BLOCK) * _BLOCK
+def _size_of(part: bytes | tuple[BinaryIO, int]) -> int:
+    return len(part) if isinstance(part, bytes) else part[1]

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 
 from service.addresses import TrustedProxies
 from service.api.authentication import Authenticate, Authenticator
+from service.api.comparisons import Comparisons
 from service.api.connections import Connections
 from service.api.dry_run import DryRuns
 from service.api.hosts import KnownHostsOnly
@@ -22,6 +23,7 @@ from service.api.routes import (
     audit,
     batch_predictions,
     catalog,
+    comparison,
     datasets,
     docs,
     events,
@@ -68,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.audit = AuditLog(engine)
         app.state.authenticator = Authenticator(ring, settings)
         app.state.dry_runs = DryRuns(settings, pools[Work.CHECKS])
+        app.state.comparisons = Comparisons(settings, pools[Work.COMPARISONS])
         app.state.capacity = capacity
         app.state.jobs = Jobs(app.state.store, settings, capacity, DatasetStore(engine))
         collector = JobCollector(app.state.store, partial(read_gauges, engine), capacity[CPUS], capacity.get(GPUS, 0))
@@ -103,6 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
         jobs,
         events,
         results,
+        comparison,
         predictions,
         models,
         model_versions,

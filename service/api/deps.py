@@ -9,6 +9,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
 
+from service.api.comparisons import Comparisons
 from service.api.dry_run import DryRuns
 from service.api.metrics import Metrics
 from service.api.thread_pools import ThreadPools
@@ -47,6 +48,10 @@ async def _dry_runs(request: Request) -> DryRuns:
     return cast(DryRuns, request.app.state.dry_runs)
 
 
+async def _comparisons(request: Request) -> Comparisons:
+    return cast(Comparisons, request.app.state.comparisons)
+
+
 async def _pools(request: Request) -> ThreadPools:
     return cast(ThreadPools, request.app.state.pools)
 
@@ -59,4 +64,5 @@ PrincipalDep = Annotated[Principal, Depends(_principal)]
 CapacityDep = Annotated[ResourceCounts, Depends(_capacity)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]
 DryRunsDep = Annotated[DryRuns, Depends(_dry_runs)]
+ComparisonsDep = Annotated[Comparisons, Depends(_comparisons)]
 PoolsDep = Annotated[ThreadPools, Depends(_pools)]

@@ -4,9 +4,7 @@ import asyncio
 import json
 import logging
 import os
-import tempfile
-from contextlib import ExitStack, suppress
-from functools import partial
+from contextlib import ExitStack
 from typing import Any, BinaryIO
 
 from fastapi import Request
@@ -16,11 +14,11 @@ from pipelines.base.links import LINKS_VARIABLE
 from pipelines.data.dataset.roots import DATA_ROOTS_VARIABLE
 from pipelines.run_folder.layout import RUNS_ROOT_VARIABLE, TENANT_VARIABLE
 from pipelines.spec.load import write_yaml
+from service.api.child_runs import run_child, text_of, unnamed_file
 from service.api.mlflow_waits import environment_without_short_waits
 from service.api.thread_pools import ThreadPool
-from service.child_process import child_environment, die_with_parent, python_command
+from service.child_process import child_environment, python_command
 from service.datasets.resolution import data_roots_of_jobs
-from service.executors.process_tree import kill
 from service.inherited_environment import inherited_environment
 from service.jobs.document_paths import document_problems
 from service.jobs.errors import InvalidJob
@@ -92,31 +90,20 @@ class DryRuns:
 
     async def _check(self, document: BinaryIO, log: BinaryIO, tenant: str) -> tuple[int, bytes, str]:
         """Return the exit code, the standard output and the log of the child."""
-        child = await asyncio.create_subprocess_exec(
-            *python_command("pipelines.cli", "check", "--config", f"/proc/self/fd/{document.fileno()}", "--json"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-            pass_fds=[document.fileno()],
-            env=self._environment(tenant),
-            cwd="/",
-            start_new_session=True,
-            preexec_fn=partial(die_with_parent, parent=os.getpid()),
-        )
         limit_s = self._settings.dry_run_timeout_s
         try:
-            output, _ = await asyncio.wait_for(child.communicate(), limit_s)
+            code, output = await run_child(
+                python_command("pipelines.cli", "check", "--config", f"/proc/self/fd/{document.fileno()}", "--json"),
+                self._environment(tenant),
+                self._threads,
+                limit_s=limit_s,
+                log=log,
+                pass_fds=[document.fileno()],
+            )
         except TimeoutError:
             detail = f"cancelled after {limit_s:g} s; PYRAMIDION_DRY_RUN_TIMEOUT_S sets the limit of the server"
             raise Problem(504, "The check took too long", detail) from None
-        finally:
-            try:
-                await self._threads.run(kill, lambda table: [p for p in table.values() if p.session == child.pid])
-            finally:
-                with suppress(ProcessLookupError):
-                    child.kill()  # also if no thread could find its descendants
-                code = await child.wait()
-        return code, output, await self._threads.run(_text_of, log)
+        return code, output, await self._threads.run(text_of, log)
 
     def _environment(self, tenant: str) -> dict[str, str]:
         own = {
@@ -132,17 +119,7 @@ class DryRuns:
 
 def _unnamed_files(files: ExitStack, config: dict[str, Any]) -> tuple[BinaryIO, BinaryIO]:
     """Open a file with the document and one for the log, until the stack is closed."""
-    document, log = files.enter_context(_unnamed_file()), files.enter_context(_unnamed_file())
+    document, log = files.enter_context(unnamed_file()), files.enter_context(unnamed_file())
     document.write(write_yaml(config).encode())
     document.flush()
     return document, log
-
-
-def _unnamed_file() -> BinaryIO:
-    """Return a temporary file without a name in any folder, so that nothing remains when this process is killed."""
-    return tempfile.TemporaryFile()
-
-
-def _text_of(log: BinaryIO) -> str:
-    log.seek(0)
-    return log.read().decode("utf-8", "replace")

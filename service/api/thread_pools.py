@@ -42,6 +42,7 @@ class Work(StrEnum):
     FILES = "files"
     STREAMS = "streams"
     CHECKS = "checks"
+    COMPARISONS = "comparisons"
     DELETIONS = "deletions"
     UPLOADS = "uploads"
     ARCHIVES = "archives"
@@ -58,6 +59,7 @@ SUBJECTS = {
     Work.FILES: "the disk of the run folders",
     Work.STREAMS: "the disk of the run folders",
     Work.CHECKS: "the check of the files",
+    Work.COMPARISONS: "the disk of the run folders",
     Work.DELETIONS: "the deletion of the files",
     Work.UPLOADS: "the disk of uploads",
     Work.ARCHIVES: "the storage of archives",
@@ -197,6 +199,7 @@ class ThreadPools:
             Work.FILES: ThreadPool(Work.FILES, *files),
             Work.STREAMS: ThreadPool(Work.STREAMS, settings.file_threads, all_streams, settings.file_timeout_s),
             Work.CHECKS: ThreadPool(Work.CHECKS, *files),
+            Work.COMPARISONS: ThreadPool(Work.COMPARISONS, *files),
             Work.DELETIONS: ThreadPool(Work.DELETIONS, *files),
             # An upload has one call at a time, besides those that close and delete files of earlier ones.
             Work.UPLOADS: ThreadPool(

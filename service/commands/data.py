@@ -12,6 +12,7 @@ from pipelines.command_line.arguments import (
     places_of,
 )
 from pipelines.data.dataset.commands import check_data, convert_data, synthesize_data
+from pipelines.data.synth.dataset import STYLES
 from pipelines.formats.catalog import WRITERS
 from pipelines.preflight import find_data
 from pipelines.run_folder.layout import JOB_YAML
@@ -80,6 +81,13 @@ def _synth(arguments: Sequence[str]) -> int:
         description="Write the demo data set: images, COCO files with identities, and a CSV file with scenes.",
     )
     parser.add_argument("folder", type=Path, help="a new or empty folder")
+    parser.add_argument(
+        "--style",
+        choices=tuple(STYLES),
+        default="shapes",
+        help="shapes: a few patterned discs, squares, triangles and rings on noise (default). grains: crowds of small "
+        "grains, beans and sticks on sand, soil or moss",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of all random choices (default: 0)")
     parser.add_argument("--train", type=int, default=400, metavar="N", help="number of training images (default: 400)")
     parser.add_argument("--val", type=int, default=60, metavar="N", help="number of validation images (default: 60)")
@@ -88,6 +96,7 @@ def _synth(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     return synthesize_data(
         options.folder,
+        style=options.style,
         seed=options.seed,
         num_train=options.train,
         num_val=options.val,

@@ -65,6 +65,9 @@ SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
     "Training": {
         **TRAINER_COMMANDS,
         "predict": LazyCommand("service.commands.predict:predict", "Predict images with a run or a registered model."),
+        "compare": LazyCommand(
+            "service.commands.compare:compare", "Compare runs on the same images: which differences are real?"
+        ),
     },
     "Data and networks": {
         "init": LazyCommand("service.commands.init:run", "Write a document for a folder with images and labels."),

@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.bench.finetuning_tables import render
 from tests.bench.finetuning_trials import TASKS, Trial, stages, training
-from tests.bench.finished_runs import Row, append_row, discard_rows, read_rows, row_of
+from tests.bench.finished_runs import Row, append_row, discard_rows, find_row, read_rows
 from tests.bench.runs import BENCH_DIR, Outcome, Run, execute_all, find_bccd, hardware, report
 
 ROWS = Path(__file__).with_suffix(".jsonl")
@@ -92,7 +92,7 @@ def train_missing(tasks: list[str], out: Path, jobs: int, path: Path = ROWS) -> 
 
     for stage in stages(tasks):
         rows = read_rows(path)
-        missing = [trial for trial in stage(rows) if row_of(rows, trial.identity) is None]
+        missing = [trial for trial in stage(rows) if find_row(rows, trial.identity) is None]
         runs = [training(trial, quarter if trial.share == "25 %" else bccd) for trial in missing]
         trials |= dict(zip(runs, missing, strict=True))
         execute_all(runs, out, jobs, finished)

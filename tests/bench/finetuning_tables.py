@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tests.bench.finetuning_trials import STRATEGIES, TASKS, chosen, grid, has_grid
-from tests.bench.finished_runs import Row, row_of
+from tests.bench.finished_runs import Row, find_row
 from tests.bench.runs import Figures, markdown, turned_table
 
 
@@ -30,7 +30,7 @@ def _grid_cells(task: str, strategy: str, rows: list[Row]) -> Iterator[str]:
     best = chosen(task, strategy, rows) if has_grid(task, strategy, rows) else None
     for trial in sorted(grid(task), key=lambda trial: trial.lr):
         if trial.strategy == strategy:
-            row = row_of(rows, trial.identity)
+            row = find_row(rows, trial.identity)
             score = f"{row['val'][TASKS[task].figure]:.3f}" if row else ""
             yield f"**{score}**" if trial == best else score
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from tests.bench.finished_runs import Row, row_of
+from tests.bench.finished_runs import Row, find_row
 from tests.bench.runs import Run
 
 STRATEGIES = ("freeze", "full", "discriminative", "gradual", "lp-ft", "scratch")
@@ -104,7 +104,7 @@ def grid(task: str) -> Iterator[Trial]:
 
 def has_grid(task: str, strategy: str, rows: list[Row]) -> bool:
     """Return whether all runs by which the learning rate of a strategy is chosen have a row."""
-    return all(row_of(rows, trial.identity) for trial in grid(task) if trial.strategy == strategy)
+    return all(find_row(rows, trial.identity) for trial in grid(task) if trial.strategy == strategy)
 
 
 def chosen(task: str, strategy: str, rows: list[Row]) -> Trial:
@@ -118,7 +118,7 @@ def chosen(task: str, strategy: str, rows: list[Row]) -> Trial:
     scores = {
         trial: row["val"][TASKS[task].figure]
         for trial in grid(task)
-        if trial.strategy == strategy and (row := row_of(rows, trial.identity))
+        if trial.strategy == strategy and (row := find_row(rows, trial.identity))
     }
     return max(scores, key=lambda trial: float(scores[trial]))
 

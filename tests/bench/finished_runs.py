@@ -23,7 +23,7 @@ def append_row(path: Path, row: Row) -> None:
         rows.write(json.dumps(row) + "\n")
 
 
-def row_of(rows: list[Row], identity: Mapping[str, Any]) -> Row | None:
+def find_row(rows: list[Row], identity: Mapping[str, Any]) -> Row | None:
     """Return the row whose fields include those of `identity`, or None."""
     return next((row for row in rows if identity.items() <= row.items()), None)
 

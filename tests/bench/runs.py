@@ -5,11 +5,12 @@ import os
 import platform
 import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -49,15 +50,13 @@ def execute(run: Run, out: Path) -> Outcome:
     folder, times_path = out / run.name, out / "times.jsonl"
     if not (folder / "result.json").exists():
         print(f"== {run.name}: fit {' '.join(run.options)}", flush=True)
-        started = time.monotonic()
-        code, usage = _fit((*run.options, f"--run-dir={folder}"), out / f"{run.name}.log")
-        spent = {"run": run.name, "wall_s": time.monotonic() - started, **usage}
+        process = _fit((*run.options, f"--run-dir={folder}"), out / f"{run.name}.log")
+        spent = {name: value for name, value in asdict(process).items() if name != "exit_code"}
         with times_path.open("a", encoding="utf-8") as times:
-            times.write(json.dumps(spent) + "\n")
-        if code:
-            sys.exit(
-                f"bench: {run.name} exited with {code}, see {out / run.name}.log; run the same command to resume it"
-            )
+            times.write(json.dumps({"run": run.name, **spent}) + "\n")
+        if process.exit_code:
+            outcome = f"exited with {process.exit_code}, see {out / run.name}.log"
+            sys.exit(f"bench: {run.name} {outcome}; run the same command to resume it")
     attempts = [row for row in _rows(times_path) if row["run"] == run.name]
     return Outcome(
         json.loads((folder / "result.json").read_text("utf-8")),
@@ -92,12 +91,52 @@ def execute_all(
         sys.exit("bench: stopped; run the same command to resume")
 
 
-def _fit(options: Sequence[str], log_path: Path) -> tuple[int, Figures]:
-    """Return the exit code, and the memory and CPU time of the trainer, which are missing if it was killed.
+@dataclass(frozen=True)
+class Process:
+    """What a command has used; its memory is the peak of the resident memory, and both include its own subprocesses."""
 
-    The trainer is forked from a server process, which has imported torch if the benchmark asked for that with
-    `multiprocessing.set_forkserver_preload`.
+    exit_code: int
+    wall_s: float
+    cpu_s: float
+    peak_mib: float
+
+
+def run_process(command: Sequence[str], log_path: Path, environment: Mapping[str, str] | None = None) -> Process:
+    """Run a command in the project's folder, with its output appended to a log, and wait for it.
+
+    Args:
+        command: the program and its arguments.
+        log_path: the log.
+        environment: variables in addition to those of this process.
     """
+    started = time.monotonic()
+    with log_path.open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            env=os.environ | dict(environment or {}),
+            stdin=subprocess.DEVNULL,
+        )
+        while True:
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            except KeyboardInterrupt:
+                # The command received the same Ctrl-C; a trainer writes a checkpoint at the next step, so wait for it.
+                continue
+            process.returncode = os.waitstatus_to_exitcode(status)
+            spent_s = time.monotonic() - started
+            return Process(process.returncode, spent_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / MIB)
+
+
+def _fit(options: Sequence[str], log_path: Path) -> Process:
+    """Run `pyramidion fit` like `run_process`, in a process that is forked from a server.
+
+    The server has imported the trainer, if the benchmark asked for that with `multiprocessing.set_forkserver_preload`;
+    no run spends time on it then. A trainer that was killed has no CPU time and no memory.
+    """
+    started = time.monotonic()
     context = get_context("forkserver")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_train, args=(tuple(options), log_path, sender))
@@ -107,16 +146,17 @@ def _fit(options: Sequence[str], log_path: Path) -> tuple[int, Figures]:
         try:
             process.join()
         except KeyboardInterrupt:
-            # The trainer received the same Ctrl-C and writes a checkpoint at the next step, so wait for it.
+            # As in `run_process`.
             continue
     try:
-        return process.exitcode, receiver.recv()
+        usage = receiver.recv()
     except EOFError:
-        return process.exitcode, {}
+        usage = {"cpu_s": 0.0, "peak_mib": 0.0}
+    return Process(process.exitcode, time.monotonic() - started, **usage)
 
 
 def _train(options: Sequence[str], log_path: Path, usage: Connection) -> None:
-    """Run `pyramidion fit` in this process, with its output in a file, and send what it used."""
+    """Run `pyramidion fit` in this process, with its output in a file, and send what it has used."""
     from pipelines.cli import main
 
     os.chdir(ROOT)

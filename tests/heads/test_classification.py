@@ -19,8 +19,7 @@ def multilabel_targets(*rows):
     return [ClassTarget(torch.tensor(row, dtype=torch.float32)) for row in rows]
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("weights", [None, WEIGHTS])
+@pytest.mark.parametrize(("weights", "smoothing"), [(None, 0.0), (None, 0.1), (WEIGHTS, 0.0)])
 def test_sum_of_the_cross_entropies_of_two_parts_agrees_with_torch(level_specs, weights, smoothing):
     head = build_head(
         "multiclass", level_specs=level_specs, num_classes=3, class_weights=weights, label_smoothing=smoothing
@@ -66,6 +65,30 @@ def test_bce_of_a_mixed_target_is_the_mean_of_the_losses_of_its_parts(level_spec
     torch.testing.assert_close(found, 0.3 * of_one + 0.7 * of_other)
 
 
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_smoothed_classes_have_the_lowest_cross_entropy_with_any_class_weights(level_specs, label):
+    weights = torch.tensor([0.3, 20.0, 1.0])
+    head = build_head("multiclass", level_specs=level_specs, num_classes=3, class_weights=weights, label_smoothing=0.3)
+    smoothed = torch.full((1, 3), 0.1)
+    smoothed[0, label] = 0.8
+    logits = smoothed.log().requires_grad_()
+    total, count = head.loss(logits, multiclass_targets(label), SIZES[:1])["cross_entropy"]
+    total.backward()
+    torch.testing.assert_close(logits.grad, torch.zeros(1, 3), atol=1e-5, rtol=0)
+    entropy = float(-(smoothed * smoothed.log()).sum())
+    assert float(total.detach()) == pytest.approx(entropy * float(weights[label]))
+    assert float(count) == float(weights[label])
+
+
+def test_smoothed_labels_have_the_lowest_bce_with_any_class_weights(level_specs):
+    weights = torch.tensor([0.3, 20.0])
+    head = build_head("multilabel", level_specs=level_specs, num_classes=2, class_weights=weights, label_smoothing=0.2)
+    smoothed = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
+    logits = smoothed.logit().requires_grad_()
+    head.loss(logits, multilabel_targets([1, 0], [0, 1]), SIZES[:2])["bce"][0].backward()
+    torch.testing.assert_close(logits.grad, torch.zeros(2, 2), atol=1e-5, rtol=0)
+
+
 def test_count_of_cross_entropy_without_weights_is_the_number_of_images(level_specs):
     head = build_head("multiclass", level_specs=level_specs, num_classes=3)
     total, count = head.loss(torch.zeros(2, 3), multiclass_targets(0, 2), SIZES[:2])["cross_entropy"]
@@ -83,8 +106,8 @@ def test_bce_matches_a_hand_computed_example(level_specs):
     )
     logits = torch.tensor([[math.log(3), 0.0]])
     total, count = head.loss(logits, multilabel_targets([1, 0]), SIZES[:1])["bce"]
-    # Targets become 0.9 and 0.1; the scores are 0.75 and 0.5; a hit of class 0 weighs 3.
-    first = -3 * 0.9 * math.log(0.75) - 0.1 * math.log(0.25)
+    # Targets become 0.9 and 0.1; the scores are 0.75 and 0.5; a positive of class 0 weighs 3.
+    first = 3 * (-0.9 * math.log(0.75) - 0.1 * math.log(0.25))
     assert float(total) == pytest.approx((first + math.log(2)) / 2)
     assert float(count) == 1
 

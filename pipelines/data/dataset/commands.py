@@ -58,13 +58,28 @@ def convert_data(
 
 
 def synthesize_data(
-    root: Path, *, seed: int = 0, num_train: int = 400, num_val: int = 60, num_test: int = 60, image_size: int = 160
+    root: Path,
+    *,
+    style: str = "shapes",
+    seed: int = 0,
+    num_train: int = 400,
+    num_val: int = 60,
+    num_test: int = 60,
+    image_size: int = 160,
 ) -> int:
     """Write the demo data to `root` (see `write_synthetic`), print a summary, and return 0.
 
     Raises:
         ConfigError: as `write_synthetic`.
     """
-    write_synthetic(root, seed=seed, num_train=num_train, num_val=num_val, num_test=num_test, image_size=image_size)
+    write_synthetic(
+        root,
+        style=style,
+        seed=seed,
+        num_train=num_train,
+        num_val=num_val,
+        num_test=num_test,
+        image_size=image_size,
+    )
     print(f"{num_train} train, {num_val} val and {num_test} test images with labels for three tasks: {root}")
     return 0

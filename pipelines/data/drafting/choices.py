@@ -11,13 +11,13 @@ from typing import Any
 from pipelines.base.findings import Finding
 from pipelines.base.records import BoxLabel, DatasetIndex, Split
 from pipelines.data.dataset.index import build_index
+from pipelines.data.drafting.source_document import SOURCE
 from pipelines.formats.folder_contents import FolderReading
 from pipelines.spec.load import Document, validate_document
 
 BOXES, CLASSES = "objects", "classes"
 """Names of the task."""
 
-SOURCE = "images"
 SPLIT_FILE = "splits.csv"
 """Divides the images, if `pyramidion data split` or the user has written it."""
 STEP_PX = 32

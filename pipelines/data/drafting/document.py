@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from pipelines.data.drafting.choices import BOXES, CLASSES, SOURCE, Choices, DataFacts
+from pipelines.data.drafting.choices import BOXES, CLASSES, Choices, DataFacts
+from pipelines.data.drafting.source_document import SOURCE
 from pipelines.formats.folder_contents import FolderReading
 from pipelines.spec.edit import inline_yaml
 

@@ -11,7 +11,7 @@ from pipelines.data.drafting.finetune_rules import EVERY_SOURCE, TASK, Choice, c
 from pipelines.data.drafting.machine import Machine
 from pipelines.data.drafting.readings import choose, find_readings
 from pipelines.data.drafting.short_document import FINETUNE, budget_of, name_of, network_of, ordered, parts_of, section
-from pipelines.data.drafting.source_document import document_of_sources
+from pipelines.data.drafting.source_document import complete_sources, document_of_sources
 from pipelines.spec.load import Document, merge
 
 
@@ -37,17 +37,26 @@ def choose_document(short: Mapping[str, Any], folder: Path, machine: Machine) ->
     """
     given = parts_of(short)
     data = section(given, "data")
-    if data.get("sources"):
-        base, about = document_of_sources(data["sources"]), "data.sources as given"
+    if sources := complete_sources(section(data, "sources")):
+        base, about = document_of_sources(sources), "data.sources as given"
     else:
         base, about = _recognized(folder)
+        base = merge(base, {"data": {"sources": section(data, "sources")}})
     task = _only_task(base)
     facts = facts_of(base, folder)
     _require_training_data(facts, folder)
     model = section(given, "model")
     head: str | None = section(section(model, "tasks"), task).get("head")
     choices = choose_all(
-        facts, machine, budget_of(given), head=head, network=network_of(model), longer_px=_longer_px(data)
+        facts,
+        machine,
+        budget_of(given),
+        head=head,
+        network=network_of(model),
+        longer_px=_longer_px(data),
+        batch_size=next(
+            (source["batch_size"] for source in base["data"]["sources"].values() if "batch_size" in source), None
+        ),
     )
     document: Document = {
         "name": name_of(data),

@@ -34,6 +34,8 @@ TRAINING_FACTOR = 3
 MIN_TRAINED_IMAGES = 10_000
 """A network is affordable if the budget trains it on this number of images."""
 
+UNUSED_CHANNELS = 16
+"""Width of a pyramid that no head reads, but which is computed."""
 DEFAULT_DETECTIONS = 100
 CPU_CONVS = 2
 """Convolutions of a tower on a CPU, where they cost more than the backbone."""
@@ -121,8 +123,11 @@ def _rounded(number: float) -> int:
     return int(float(f"{number:.0e}"))
 
 
-def choose_neck(machine: Machine) -> Choice:
+def choose_neck(facts: DataFacts, machine: Machine) -> Choice:
     """Take narrow pyramids on the CPU, where they and the towers of the head cost more than the backbone."""
+    if facts.object_px is None:
+        why = "hardly any, because classes of images are read from the backbone"
+        return Choice({"model.neck.channels": UNUSED_CHANNELS, "model.neck.norm": "bn"}, why)
     channels = 256 if machine.has_gpu else 96
     why = "the width of the papers" if machine.has_gpu else "narrow, for the CPU"
     return Choice({"model.neck.channels": channels, "model.neck.norm": "bn"}, why)
@@ -242,6 +247,7 @@ def choose_all(
     head: str | None = None,
     network: str | None = None,
     longer_px: int | None = None,
+    batch_size: int | str | None = None,
 ) -> list[Choice]:
     """Return the results of all rules, in the order in which they depend on each other.
 
@@ -252,6 +258,7 @@ def choose_all(
         head: the detection head that the user has chosen.
         network: the backbone that the user has chosen.
         longer_px: the size of the images that the user has chosen.
+        batch_size: that the user has chosen.
 
     Raises:
         ConfigError: as `choose_backbone`.
@@ -271,10 +278,10 @@ def choose_all(
     return [
         size,
         *backbone,
-        choose_neck(machine),
+        choose_neck(facts, machine),
         task,
         choose_transfer(number),
-        choose_learning_rate(batch.fields[_BATCH_SIZE]),
+        choose_learning_rate(batch_size or batch.fields[_BATCH_SIZE]),
         choose_average(),
         batch,
         choose_augmentation(number / max(1, facts.num_images.get("train", 0))),

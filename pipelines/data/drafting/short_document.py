@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines.base.clock import parse_duration
 from pipelines.base.errors import ConfigError, FieldProblem
-from pipelines.data.drafting.source_document import document_of_sources
+from pipelines.data.drafting.source_document import SOURCE, complete_sources, document_of_sources
 from pipelines.spec.load import RECIPE, Document, apply_override, merge
 
 FINETUNE = "finetune"
@@ -45,10 +45,8 @@ def stand_in(short: Mapping[str, Any]) -> Document:
     """
     given = parts_of(short)
     data = section(given, "data")
-    sources = data.get("sources") or {
-        "images": {"images": "images", "labels": [{"format": "coco", "path": "labels.json", "tasks": ["objects"]}]}
-    }
-    base = document_of_sources(sources)
+    recognized = {"images": "images", "labels": [{"format": "coco", "path": "labels.json", "tasks": ["objects"]}]}
+    base = document_of_sources(complete_sources(section(data, "sources")) or {SOURCE: recognized})
     if network_of(section(given, "model")):
         del base["model"]["backbone"]
     del base["data"]["root"]

@@ -3,8 +3,26 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.formats.catalog import FORMATS, name_of
 from pipelines.spec.load import Document, validate_document
+
+SOURCE = "images"
+"""Name of the source of data that is recognized."""
+
+
+def complete_sources(sources: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the sources of a short document if they name files; empty if they only have settings of `SOURCE`.
+
+    Raises:
+        ConfigError: another source has settings, and none names files.
+    """
+    if any(isinstance(source, Mapping) and {"images", "labels"} & set(source) for source in sources.values()):
+        return sources
+    if others := sorted(set(sources) - {SOURCE}):
+        problem = f"got {others[0]!r} without images and labels; the data that is recognized is the source {SOURCE!r}"
+        raise ConfigError(FieldProblem("data.sources", problem))
+    return {}
 
 
 def document_of_sources(sources: Mapping[str, Any]) -> Document:

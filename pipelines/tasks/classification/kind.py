@@ -1,11 +1,18 @@
 """Classification: what its tasks need and report. Torch-free."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson, FileFormat
 from pipelines.tasks.base import Drawing, TaskKind
 from pipelines.tasks.classification.answer_files import ScoreTable
 from pipelines.tasks.classification.schemas import ClassificationAnswer, ClassificationResult
 from pipelines.tasks.classification.spec import CLASSIFICATION_SPECS, ClassificationSpec
+
+if TYPE_CHECKING:
+    from pipelines.tasks.resampling import ScoredImages
 
 
 class ClassificationKind(TaskKind[ClassificationSpec]):
@@ -39,6 +46,15 @@ class ClassificationKind(TaskKind[ClassificationSpec]):
 
     def main_metric(self, spec: ClassificationSpec) -> str:
         return "mAP" if spec.is_multilabel else "macro_f1"
+
+    def scored_images(self, result: Mapping[str, Any], predictions: Path, ground_truth: Path | None) -> "ScoredImages":
+        from pipelines.tasks.classification.resampling import ScoredClasses
+
+        return ScoredClasses.read(predictions, result)
+
+    def table_caption(self, result: Mapping[str, Any]) -> str:
+        error = (result.get("calibration") or {}).get("ece")
+        return "" if error is None else f"expected calibration error {error:.3f}"
 
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
         """Return the best class as caption."""

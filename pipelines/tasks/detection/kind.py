@@ -1,7 +1,8 @@
 """Detection: what its tasks need and report. Torch-free."""
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson
@@ -9,6 +10,9 @@ from pipelines.tasks.base import Drawing, TaskKind
 from pipelines.tasks.detection.answer_files import COCO_JSON, CocoResults, DetectionTable
 from pipelines.tasks.detection.schemas import COCO_NUMBERS, DetectionAnswer, DetectionResult
 from pipelines.tasks.detection.spec import DETECTION_SPECS, DetectionSpec
+
+if TYPE_CHECKING:
+    from pipelines.tasks.resampling import ScoredImages
 
 
 class DetectionKind(TaskKind[DetectionSpec]):
@@ -44,6 +48,12 @@ class DetectionKind(TaskKind[DetectionSpec]):
     def numbers(self, result: Mapping[str, Any]) -> Mapping[str, float | None]:
         numbers: Mapping[str, float | None] = result["coco"]
         return numbers
+
+    def scored_images(self, result: Mapping[str, Any], predictions: Path, ground_truth: Path | None) -> "ScoredImages":
+        from pipelines.tasks.detection.scoring.resampling import ScoredDetections
+
+        assert ground_truth is not None
+        return ScoredDetections.read(predictions, ground_truth)
 
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
         """Return the boxes with their labels and scores."""

@@ -1,7 +1,8 @@
 """The task kind `embedding`: its required labels, its metrics and the formats of its results. Torch-free."""
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson
@@ -9,6 +10,9 @@ from pipelines.tasks.base import Drawing, TaskKind
 from pipelines.tasks.embedding.answer_files import EmbeddingArrays
 from pipelines.tasks.embedding.schemas import EmbeddingAnswer, EmbeddingResult
 from pipelines.tasks.embedding.spec import EMBEDDING_SPECS, EmbeddingSpec
+
+if TYPE_CHECKING:
+    from pipelines.tasks.resampling import ScoredImages
 
 
 class EmbeddingKind(TaskKind[EmbeddingSpec]):
@@ -51,6 +55,11 @@ class EmbeddingKind(TaskKind[EmbeddingSpec]):
 
     def table_caption(self, result: Mapping[str, Any]) -> str:
         return f"{result['num_queries']} queries, {result['num_left_out']} left out, gallery {result['gallery']}"
+
+    def scored_images(self, result: Mapping[str, Any], predictions: Path, ground_truth: Path | None) -> "ScoredImages":
+        from pipelines.tasks.embedding.resampling import ScoredQueries
+
+        return ScoredQueries.read(predictions, result)
 
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
         """Return an empty drawing, because vectors are not shown."""

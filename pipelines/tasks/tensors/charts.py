@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,4 +44,39 @@ def bar_chart(title: str, labels: Sequence[str], columns: Mapping[str, Sequence[
     axis.set(title=f"{title} by class", xlim=(0, 1.08))
     axis.invert_yaxis()
     legend_beside(axis)
+    return figure
+
+
+def reliability_chart(title: str, calibration: Mapping[str, Any], confidence: str, accuracy: str) -> Figure:
+    """Return the reliability diagram of `Calibration`, above the number of predictions in each bin.
+
+    Args:
+        title: name of the task.
+        calibration: as in result.json, with at least one prediction.
+        confidence: what the x axis shows, such as "score of the predicted class".
+        accuracy: what the y axis shows, such as "share of images with this class".
+    """
+    figure, (upper, lower) = new_figure(2, width=7.4, height=3.6)
+    bins, width = calibration["bins"], 1 / len(calibration["bins"])
+    middles = [(position + 0.5) * width for position in range(len(bins))]
+    shares = [row["accuracy"] or 0.0 for row in bins]
+    upper.bar(middles, shares, 0.94 * width, color="tab:blue", label="measured")
+    filled = [row for row in bins if row["count"]]
+    upper.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="calibrated")
+    upper.plot(
+        [row["confidence"] for row in filled],
+        [row["accuracy"] for row in filled],
+        "o",
+        color="tab:orange",
+        markersize=4,
+        label="mean score of the bin",
+    )
+    upper.set(title=f"{title}: expected calibration error {calibration['ece']:.3f}", ylabel=accuracy, ylim=(0, 1.02))
+    lower.bar(middles, [row["count"] for row in bins], 0.94 * width, color="tab:gray")
+    lower.set(xlabel=confidence, ylabel="number of predictions")
+    for axis in (upper, lower):
+        axis.set_xlim(0, 1)
+        axis.grid(alpha=0.3)
+        axis.set_axisbelow(True)
+    legend_beside(upper)
     return figure

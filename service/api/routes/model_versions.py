@@ -2,13 +2,11 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathParameter
-from starlette.responses import StreamingResponse
 
 from pipelines.base.errors import ModelFilesUnavailable
 from pipelines.tracking.deletion import AliasesPoint, delete_model, delete_version
@@ -21,7 +19,9 @@ from service.api.access import needs
 from service.api.artifacts import repr_digest
 from service.api.audited import audited
 from service.api.deps import PoolsDep, SettingsDep, StoreDep
+from service.api.download import BINARY, DIGEST, PARTS
 from service.api.entity_tags import is_known
+from service.api.file_response import content_response
 from service.api.model_comparison import compare_versions
 from service.api.registry_route import ModelName, RegistryDep, RegistryRoute, require_aliases, require_version
 from service.api.thread_pools import Work
@@ -31,8 +31,6 @@ from service.rest.problems import Problem, problems
 from service.scopes import Scope
 
 TAR = "application/x-tar"
-BINARY = {"schema": {"type": "string", "format": "binary"}}
-"""Generated clients need `application/octet-stream`; the response has the type of an archive."""
 
 VersionNumber = Annotated[int, PathParameter(ge=1, le=2**31 - 1, description="number of a version")]
 ComparedNumber = Annotated[int, Query(ge=1, le=2**31 - 1, description="number of a version")]
@@ -72,14 +70,15 @@ def compare_model_versions(
     response_class=Response,
     responses={
         200: {
-            "description": "A tar archive of the exported model: `model.json` and `model.safetensors`",
+            "description": "A tar archive of the exported model: `model.json` and `model.safetensors`, or with `Range` "
+            "a part of it",
             "content": {"application/octet-stream": BINARY, TAR: BINARY},
             "headers": {
                 "ETag": {"schema": {"type": "string"}, "description": "SHA-256 of the archive, hexadecimal"},
-                "Repr-Digest": {"schema": {"type": "string"}, "description": "sha-256, RFC 9530"},
+                **DIGEST,
             },
         },
-        304: {"description": "The client has the archive"},
+        **PARTS,
         **problems(404, 410, 503),
     },
 )
@@ -91,12 +90,12 @@ async def get_model_archive(
     settings: SettingsDep,
     pools: PoolsDep,
 ) -> Response:
-    """Return a version as one archive, which has the same bytes each time."""
+    """Return a version as one archive. It has the same bytes each time, so that a download can be resumed."""
     found = await pools[Work.REGISTRY].run(require_version, registry, name, version)
     if found.archive is not None and is_known(request, _tag(found.archive)):
         return Response(status_code=304, headers=_archive_headers(found, found.archive))
     archive, facts = await pools[Work.FILES].run(_open_archive, registry, found, settings.downloads_dir)
-    return StreamingResponse(_chunks(archive), headers=_archive_headers(found, facts), media_type=TAR)
+    return content_response(request, archive, _archive_headers(found, facts), TAR)
 
 
 @router.delete(
@@ -199,18 +198,10 @@ def _checked_archive(folder: Path, version: ModelVersion) -> tuple[ModelArchive,
     return archive, facts
 
 
-def _chunks(archive: ModelArchive) -> Iterator[bytes]:
-    try:
-        yield from archive.chunks()
-    finally:
-        archive.close()
-
-
 def _archive_headers(version: ModelVersion, facts: ArchiveFacts) -> dict[str, str]:
     return {
         "ETag": _tag(facts),
         "Repr-Digest": repr_digest(bytes.fromhex(facts.sha256)),
-        "Content-Length": str(facts.num_bytes),
         "Content-Disposition": f'attachment; filename="model-{version.version}.tar"',
     }
 

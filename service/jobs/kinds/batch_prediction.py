@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.errors import ConfigError, FieldProblem, ModelFilesUnavailable
 from pipelines.base.quantities import quantity
 from pipelines.preflight import image_folder
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.batch_prediction import BatchPredictionResult, BatchPredictionSpec, validate_batch_prediction
+from pipelines.spec.model_description import ModelDescription
 from pipelines.tracking.mlflow_store import find_store
+from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.child_process import python_command
 from service.datasets.usable import UsableDataset
@@ -45,8 +47,10 @@ class BatchPredictionKind(JobKind):
             raise InvalidJob(
                 JobProblem(tuple(filter(None, problem.field.split("."))), problem.message) for problem in error.problems
             ) from error
-        version = _find_version(spec, Registry(find_store(settings.root)))
-        pinned = {name: value for name, value in config.items() if name != "alias"} | {"version": version}
+        registry = Registry(find_store(settings.root))
+        version = _find_version(spec, registry)
+        _require_selection(spec, version, registry)
+        pinned = {name: value for name, value in config.items() if name != "alias"} | {"version": version.version}
         return CheckedDocument(spec.name or name_of_job(spec.model), pinned)
 
     def dataset(self, config: Mapping[str, Any]) -> str | None:
@@ -97,7 +101,7 @@ def _require_folder(spec: BatchPredictionSpec, settings: Settings) -> None:
         raise ConfigError(FieldProblem("folder", message)) from error
 
 
-def _find_version(spec: BatchPredictionSpec, registry: Registry) -> int:
+def _find_version(spec: BatchPredictionSpec, registry: Registry) -> ModelVersion:
     """Return the version that the document names, so that a later promotion does not change the job.
 
     Raises:
@@ -107,18 +111,35 @@ def _find_version(spec: BatchPredictionSpec, registry: Registry) -> int:
     aliases = registry.aliases(spec.model)
     if aliases is None:
         raise _invalid("model", f"got {spec.model!r}, which is not registered; GET /v1/models lists all")
-    if spec.version is not None:
-        if registry.version(spec.model, spec.version) is None:
-            raise _invalid(
-                "version",
-                f"got {spec.version}, but {spec.model!r} has no such version; GET /v1/models/{spec.model} lists all",
-            )
-        return spec.version
-    alias = spec.alias or CHAMPION
-    if alias not in aliases:
+    number, alias = spec.version, spec.alias or CHAMPION
+    if number is None and (number := aliases.get(alias)) is None:
         known = ", ".join(sorted(aliases)) or "no aliases"
         raise _invalid("alias", f"got {alias!r}, but {spec.model!r} has {known}; name one of them, or a `version`")
-    return aliases[alias]
+    if (version := registry.version(spec.model, number)) is None:
+        message = f"got {number}, but {spec.model!r} has no such version; GET /v1/models/{spec.model} lists all"
+        raise _invalid("version", message)
+    return version
+
+
+def _require_selection(spec: BatchPredictionSpec, version: ModelVersion, registry: Registry) -> None:
+    """Raise InvalidJob if the model does not have the classes or the thresholds that the document asks for.
+
+    The attempt checks this too: a retry is not checked here, and a model may be deleted and registered again under the
+    same number.
+
+    Raises:
+        RegistryError: the registry does not answer.
+    """
+    if spec.classes is None and spec.threshold is None:
+        return
+    try:
+        description = ModelDescription.parse(registry.read_description(version))
+    except (ModelFilesUnavailable, ValueError):
+        return  # the attempt reports everything that is wrong with the files of a model
+    try:
+        description.row_thresholds(spec.threshold, spec.classes)
+    except ConfigError as error:
+        raise InvalidJob(JobProblem((problem.field,), problem.message) for problem in error.problems) from error
 
 
 def _invalid(field: str, message: str) -> InvalidJob:

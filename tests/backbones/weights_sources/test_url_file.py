@@ -2,11 +2,9 @@
 
 import hashlib
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ import torch
 
 from backbones.weights_sources.rows import DETECTORS
 from backbones.weights_sources.url_file import UrlFile
+from tests.http_server import handling
 
 DETECTOR = DETECTORS["retinanet_resnet50_fpn"]
 
@@ -38,13 +37,8 @@ def _empty_cache_and_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 def served(tmp_path: Path) -> Iterator[str]:
     """Return the address of a server of the folder `served`."""
     (tmp_path / "served").mkdir()
-    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with handling(SimpleHTTPRequestHandler, directory=str(tmp_path / "served")) as url:
+        yield url
 
 
 @pytest.mark.parametrize("is_intact", [True, False])

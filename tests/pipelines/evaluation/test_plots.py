@@ -8,8 +8,9 @@ from pipelines.evaluation.curves import epoch_ends, read_curves, smoothed
 from pipelines.evaluation.plots import _course, write_plots
 from pipelines.run_folder.events import TrainerEvent
 from pipelines.tasks.classification.tensors.scores import score_multiclass
+from pipelines.tasks.detection.scoring.boxes import FoundBoxes
+from pipelines.tasks.detection.scoring.coco_scores import score_coco
 from pipelines.tasks.detection.tensors.charts import precision_recall
-from pipelines.tasks.detection.tensors.coco_scores import score_coco
 
 
 def event(kind, epoch, step, **data):
@@ -50,7 +51,8 @@ def test_all_charts_are_written_as_pictures(tmp_path):
     (tmp_path / "events.jsonl").write_text("".join(line.model_dump_json() + "\n" for line in lines) + '{"time": 1, "ki')
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0}
     classes = [{"id": 1, "name": "$cell_$"}, {"id": 2, "name": "never"}]
-    coco = score_coco({"images": [{"id": 1}], "annotations": [box], "categories": classes}, [box | {"score": 0.5}])
+    found = FoundBoxes.from_rows([box | {"score": 0.5}])
+    coco = score_coco({"images": [{"id": 1}], "annotations": [box], "categories": classes}, found)
     kinds = [Category(1, "$in_$"), Category(2, "out")]
     kind = score_multiclass(kinds, np.array([[0.6, 0.4], [0.7, 0.3]]), np.array([0, 1]))
     identity = {"identity": "A", "support": 4, "recall_at_1": 0.75}
@@ -62,7 +64,13 @@ def test_all_charts_are_written_as_pictures(tmp_path):
     paths = write_plots(tmp_path / "plots", tmp_path / "events.jsonl", tasks)
     assert sorted(path.name for path in paths) == [
         *("balance.png", "cells.classes.png", "cells.precision_recall.png", "gradients.png"),
-        *("kind.classes.png", "kind.confusion.png"),
+        *(
+            "kind.calibration.png",
+            "kind.classes.png",
+            "kind.confusion.png",
+            "kind.precision_recall.png",
+            "kind.roc.png",
+        ),
         *("learning_rate.png", "lookup.classes.png", "losses.png", "metrics.png"),
     ]
     for path in paths:

@@ -208,7 +208,7 @@ def test_classes_and_threshold_select_rows(predict: Callable[..., RunDir]) -> No
     assert all(row["score:kind 0"] == "" for row in table(run_dir.predictions / "kind.csv")), "no class is one of kind"
 
 
-def test_unknown_class_is_an_error_that_names_a_similar_one(predict: Callable[..., RunDir]) -> None:
+def test_attempt_checks_the_classes_and_names_a_similar_one(predict: Callable[..., RunDir]) -> None:
     with pytest.raises(ClassUnknown, match="got 'cels 1', which is not a class of the model; did you mean 'cells 1'"):
         predict(classes=["cels 1"])
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipelines.tasks.tensors.best_threshold import best_threshold, scores_at_best
+from pipelines.tasks.best_threshold import best_threshold, scores_at_best
 
 SCORES = st.one_of(st.floats(0, 1, width=32), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
 CASES = st.lists(st.tuples(SCORES, st.booleans()), max_size=12)

@@ -12,8 +12,11 @@ import pytest
 from PIL import Image
 
 from pipelines.run_folder.files import write_atomic
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import ExportedModelDir, RunDir
+from pipelines.spec.job import JobSpec
+from pipelines.spec.model_description import FORMAT
 from pipelines.tracking.mlflow_store import connect
+from pipelines.tracking.pyfunc_folder import ARTIFACT
 from pipelines.tracking.registry import Registry
 from service.jobs.kinds.batch_prediction import name_of_job
 from service.settings import Settings
@@ -41,12 +44,26 @@ def rest(settings_of_models: Settings) -> Iterator[httpx2.Client]:
 
 @pytest.fixture(scope="module")
 def model(service_registry: Registry) -> str:
-    """The name of a model with two versions without files: a submission reads none."""
+    """The name of a model with two versions without files: what they lack is found by the attempt."""
     client = connect(service_registry.store)
     client.create_registered_model("counted")
     for _ in range(2):
         client.create_model_version("counted", "file:///nowhere")
     return "counted"
+
+
+@pytest.fixture(scope="module")
+def described(service_registry: Registry, small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a model whose version has a `model.json`, without best thresholds, and no weights."""
+    folder = tmp_path_factory.mktemp("described")
+    job = JobSpec.model_validate(small)
+    categories = {task: [{"id": k, "name": f"{task} {k}"} for k in (1, 2)] for task in job.model.tasks}
+    content = {"format": FORMAT, "job": job.model_dump(mode="json"), "categories": categories}
+    write_atomic(ExportedModelDir(folder / "artifacts" / ARTIFACT).description, json.dumps(content))
+    client = connect(service_registry.store)
+    client.create_registered_model("described")
+    client.create_model_version("described", folder.as_uri())
+    return "described"
 
 
 @pytest.fixture
@@ -117,6 +134,48 @@ def test_problem_of_a_submission_names_the_value_and_the_remedy(
     assert is_problem(answer, 422)
     details = {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
     assert details[pointer].startswith(detail.format(model=model)), details
+
+
+@pytest.mark.parametrize(
+    ("body", "details"),
+    [
+        (
+            {"classes": ["shapes 2", "shape 1", "dog"]},
+            [
+                (
+                    "/classes",
+                    "got 'shape 1', which is not a class of the model; did you mean 'shapes 1'? The model has ",
+                ),
+                ("/classes", "got 'dog', which is not a class of the model; the model has scene 1, scene 2, shapes 1,"),
+            ],
+        ),
+        ({"threshold": "best"}, [("/threshold", "got best, but the model has no best thresholds of shapes")]),
+    ],
+)
+def test_what_the_model_does_not_have_is_refused_at_submission(
+    submit: Callable[..., httpx2.Response], described: str, body: dict[str, Any], details: list[tuple[str, str]]
+) -> None:
+    answer = submit(described, version=1, **body)
+    assert is_problem(answer, 422)
+    errors = answer.json()["errors"]
+    assert [error["pointer"] for error in errors] == [pointer for pointer, _ in details]
+    assert all(error["detail"].startswith(text) for error, (_, text) in zip(errors, details, strict=True)), errors
+
+
+def test_unknown_class_of_uploaded_images_is_refused(rest: httpx2.Client, described: str) -> None:
+    image = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(image, "PNG")
+    form = {"options": json.dumps({"version": 1, "classes": ["dog"]})}
+    answer = rest.post(
+        f"/v1/models/{described}/batch-predictions", data=form, files={"image": ("a.png", image.getvalue())}
+    )
+    assert is_problem(answer, 422)
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/options/classes"]
+
+
+def test_classes_of_the_model_are_accepted(submit: Callable[..., httpx2.Response], described: str) -> None:
+    answer = submit(described, version=1, classes=["scene 1"], threshold=0.5)
+    assert answer.status_code == 202, answer.text
 
 
 def test_unknown_model_is_not_found(submit: Callable[..., httpx2.Response]) -> None:

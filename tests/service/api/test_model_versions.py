@@ -175,6 +175,25 @@ def test_archive_has_the_checksum_of_its_version(
     assert (known.status_code, known.content) == (304, b"")
 
 
+def test_interrupted_download_of_an_archive_is_resumed(rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
+    first, second = (f"/v1/models/{shapes[0].name}/versions/{number}/archive" for number in (1, 2))
+    whole = rest.get(first)
+    tag, size = whole.headers["etag"], len(whole.content)
+    assert whole.headers["accept-ranges"] == "bytes"
+    begun = rest.get(first, headers={"Range": "bytes=0-999"})
+    rest_of_it = rest.get(first, headers={"Range": "bytes=1000-", "If-Range": tag})
+    assert (begun.status_code, rest_of_it.status_code) == (206, 206)
+    assert rest_of_it.headers["content-range"] == f"bytes 1000-{size - 1}/{size}"
+    assert (rest_of_it.headers["etag"], rest_of_it.headers["repr-digest"]) == (tag, whole.headers["repr-digest"])
+    assert begun.content + rest_of_it.content == whole.content
+    other = rest.get(second, headers={"Range": "bytes=1000-", "If-Range": tag})
+    assert (other.status_code, hashlib.sha256(other.content).hexdigest()) == (200, other.headers["etag"].strip('"'))
+    beyond = rest.get(first, headers={"Range": f"bytes={size}-"})
+    assert is_problem(beyond, 416)
+    assert beyond.headers["content-range"] == f"bytes */{size}"
+    assert is_problem(rest.get(first, headers={"Range": "bytes=a-b"}), 400)
+
+
 def files_of(registry: Registry, version: ModelVersion) -> Path:
     source = connect(registry.store).get_model_version(version.name, str(version.version)).source
     return Path(unquote(urlsplit(source).path))

@@ -1,10 +1,9 @@
 """The client, if the other side is not a working service."""
 
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -15,28 +14,22 @@ from service.client.errors import ServiceError, ServiceUnreachable
 from service.client.models import ModelsClient
 from service.client.responses import dotted_field
 from service.rest.schemas import ProblemField
+from tests.http_server import handling
 
 
 @pytest.fixture
 def foreign_server() -> Iterator[str]:
     """Address of another kind of server, which responds to every request with a web page."""
 
-    class Page(http.server.BaseHTTPRequestHandler):
+    class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             is_missing = self.path.endswith("missing")
             self.send_response(404 if is_missing else 200)
             self.end_headers()
             self.wfile.write(b"<html>hello</html>")
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with handling(Page) as url:
+        yield url
 
 
 @pytest.mark.parametrize("job_id", ["any", "missing"])
@@ -59,7 +52,7 @@ class Script:
 def script() -> Iterator[Script]:
     script = Script([])
 
-    class Scripted(http.server.BaseHTTPRequestHandler):
+    class Scripted(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             script.requests.append(f"{self.command} {self.path}")
             found = script.answers.pop(0)
@@ -74,16 +67,8 @@ def script() -> Iterator[Script]:
         def do_DELETE(self) -> None:
             self.do_GET()
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Scripted) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        script.url = f"http://127.0.0.1:{server.server_port}"
+    with handling(Scripted) as script.url:
         yield script
-        server.shutdown()
-        thread.join()
 
 
 def problem(status: int) -> tuple[int, str, str]:

@@ -17,7 +17,7 @@ import torch
 from backbones.base import LEVELS
 from pipelines.data.dataset.index import build_index
 from pipelines.data.loading.datamodule import JobData
-from pipelines.data.synth.dataset import CATEGORIES, write_synthetic
+from pipelines.data.synth.dataset import STYLES, write_synthetic
 from pipelines.inference.export import load_exported
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.spec.job import JobSpec
@@ -62,7 +62,7 @@ def _document(small: Document, name: str, epochs: int, lr: float) -> Document:
     document["data"]["sources"]["shapes"]["batch_size"] = 4
     # One class of boxes, because six classes would need more training than finding the boxes.
     boxes = document["data"]["sources"]["shapes"]["labels"][0]
-    boxes["classes"] = dict.fromkeys(CATEGORIES, "object")
+    boxes["classes"] = dict.fromkeys(STYLES["shapes"].categories, "object")
     return document
 
 

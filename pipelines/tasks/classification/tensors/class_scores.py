@@ -13,7 +13,8 @@ import numpy as np
 
 from pipelines.base.records import Category
 from pipelines.tasks.answer_files import AnswerJson
-from pipelines.tasks.tensors.outputs import FloatArray, TaskOutput, require_shape, to_numpy
+from pipelines.tasks.arrays import FloatArray
+from pipelines.tasks.tensors.outputs import TaskOutput, require_shape, to_numpy
 
 if TYPE_CHECKING:
     from heads.base import ClassPrediction

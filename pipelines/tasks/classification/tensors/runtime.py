@@ -14,7 +14,7 @@ from pipelines.base.records import ImageRecord
 from pipelines.tasks.answer_files import AnswerJson
 from pipelines.tasks.base import Drawing, TaskSetup
 from pipelines.tasks.classification.spec import ClassificationSpec
-from pipelines.tasks.classification.tensors.charts import confusion_chart
+from pipelines.tasks.classification.tensors.charts import classification_charts
 from pipelines.tasks.classification.tensors.class_scores import ClassScores
 from pipelines.tasks.classification.tensors.class_weights import class_weights
 from pipelines.tasks.classification.tensors.scores import score_multiclass, score_multilabel
@@ -78,10 +78,8 @@ class ClassificationRuntime(TaskRuntime[ClassificationSpec, ClassScores]):
         return class_table(task, pairs).encode()
 
     def charts(self, name: str, result: Mapping[str, Any]) -> dict[str, Figure]:
-        """Return the confusion matrix, where there is one and any class has labels."""
-        has_support = any(row["support"] for row in result["per_class"])
-        is_shown = has_support and result["confusion_matrix"] is not None
-        return {"confusion": confusion_chart(name, result)} if is_shown else {}
+        """Return the confusion matrix, the curves and the calibration, where any class has labels."""
+        return classification_charts(name, result)
 
     def draw_target(self, task: Setup, target: ClassTarget) -> Drawing:
         """Return the classes of the image; those of a combined image with their weights below 1."""

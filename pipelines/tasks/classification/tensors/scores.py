@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_average_precision
 
 from pipelines.base.records import Category
+from pipelines.tasks.arrays import BoolArray, FloatArray
 from pipelines.tasks.base import BestThresholds
-from pipelines.tasks.tensors.best_threshold import scores_at_best, without_threshold
-from pipelines.tasks.tensors.outputs import FloatArray
+from pipelines.tasks.best_threshold import scores_at_best, without_threshold
+from pipelines.tasks.calibration import calibration
+from pipelines.tasks.classification.tensors.class_curves import class_curves, without_curves
 
 MAX_CONFUSION_CLASSES = 100
-"""Above this the confusion matrix would be most of result.json."""
-
-BoolArray = NDArray[np.bool_]
+"""Above this the confusion matrix and the curves would be most of result.json."""
 
 
 def score_multiclass(categories: Sequence[Category], scores: FloatArray, labels: NDArray[np.int64]) -> dict[str, Any]:
@@ -42,12 +42,13 @@ def score_multiclass(categories: Sequence[Category], scores: FloatArray, labels:
     )
     support, hits = confusion.sum(axis=1), confusion.diagonal()
     recall = _ratio(hits, support)
+    truths = np.eye(num_classes, dtype=bool)[labels]
     per_class = {
         "support": support,
         "recall": recall,
         "precision": _ratio(hits, confusion.sum(axis=0)),
         "f1": _ratio(2 * hits, support + confusion.sum(axis=0)),
-        "ap": _average_precision(scores, np.eye(num_classes, dtype=bool)[labels]),
+        "ap": _average_precision(scores, truths),
         "top1_support": support,
         "top1_recall": recall,
     }
@@ -55,8 +56,12 @@ def score_multiclass(categories: Sequence[Category], scores: FloatArray, labels:
         "accuracy": _mean(predicted == labels),
         "balanced_accuracy": _mean(recall),
         **_means(per_class),
-        "per_class": [row | without_threshold() for row in _class_rows(categories, per_class)],
+        "per_class": [
+            row | without_threshold() | curves | {"confusion": None}
+            for row, curves in zip(_class_rows(categories, per_class), _curves(scores, truths), strict=True)
+        ],
         "confusion_matrix": confusion.tolist() if num_classes <= MAX_CONFUSION_CLASSES else None,
+        "calibration": calibration(scores.max(axis=1, initial=0.0), predicted == labels),
     }
 
 
@@ -102,11 +107,30 @@ def score_multilabel(
         "balanced_accuracy": _mean((recall + specificity) / 2),
         **_means(per_class),
         "per_class": [
-            row | scores_at_best(row["label"], scores[:, k], truths[:, k], row["support"], best_thresholds)
-            for k, row in enumerate(_class_rows(categories, per_class))
+            row
+            | scores_at_best(row["label"], scores[:, k], truths[:, k], row["support"], best_thresholds)
+            | curves
+            | {"confusion": _confusion(positive[:, k], truths[:, k])}
+            for k, (row, curves) in enumerate(
+                zip(_class_rows(categories, per_class), _curves(scores, truths), strict=True)
+            )
         ],
         "confusion_matrix": None,
+        "calibration": calibration(scores.ravel(), truths.ravel()),
     }
+
+
+def _curves(scores: FloatArray, truths: BoolArray) -> list[dict[str, Any]]:
+    """Return `class_curves` of K classes, or nothing of many classes."""
+    num_classes = truths.shape[1]
+    if num_classes > MAX_CONFUSION_CLASSES:
+        return [without_curves()] * num_classes
+    return [class_curves(scores[:, k], truths[:, k]) for k in range(num_classes)]
+
+
+def _confusion(positive: BoolArray, truth: BoolArray) -> list[list[int]]:
+    """Return the matrix of one class: row truth, column prediction."""
+    return [[int((positive[truth == row] == column).sum()) for column in (False, True)] for row in (False, True)]
 
 
 def _require_scores(scores: FloatArray, shape: tuple[int, ...]) -> None:

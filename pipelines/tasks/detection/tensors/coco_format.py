@@ -1,17 +1,14 @@
 """Conversion of records and detections to COCO's structures, which are both scored and written to the run folder."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from pipelines.base.records import Category, ImageRecord
+from pipelines.tasks.detection.scoring.boxes import CocoFile, CocoRow, FoundBoxes
 from pipelines.tasks.detection.tensors.detections import Detections
 from pipelines.tasks.labels import box_labels
 from pipelines.tasks.tensors.boxes import xyxy_to_xywh
-
-CocoFile = dict[str, Any]
-CocoRow = dict[str, Any]
 
 
 def coco_ground_truth(task: str, categories: Sequence[Category], records: Sequence[ImageRecord]) -> CocoFile:
@@ -59,16 +56,27 @@ def coco_ground_truth(task: str, categories: Sequence[Category], records: Sequen
     }
 
 
-def coco_results(categories: Sequence[Category], detections: Iterable[tuple[int, Detections]]) -> list[CocoRow]:
-    """Return pairs of image id and detections as a COCO results list in the same order; numbers are not rounded."""
-    ids = [category.id for category in categories]
-    rows: list[CocoRow] = []
+def found_boxes(categories: Sequence[Category], detections: Sequence[tuple[int, Detections]]) -> FoundBoxes:
+    """Return pairs of image id and detections as columns in the same order; numbers are not rounded."""
+    ids = np.array([category.id for category in categories], dtype=np.int64)
     for image_id, found in detections:
         if len(found.labels) and not 0 <= found.labels.min() <= found.labels.max() < len(ids):
             raise ValueError(f"image {image_id}: labels must be positions below {len(ids)}; got {found.labels.max()}")
-        boxes = xyxy_to_xywh(found.boxes_xyxy).tolist()
-        for label, box, score in zip(
-            found.labels.tolist(), boxes, found.scores.astype(np.float64).tolist(), strict=True
-        ):
-            rows.append({"image_id": image_id, "category_id": ids[label], "bbox": box, "score": score})
-    return rows
+    if not detections:
+        return FoundBoxes.from_rows([])
+    images = np.array([image_id for image_id, _ in detections], dtype=np.int64)
+    return FoundBoxes(
+        np.repeat(images, [len(found.labels) for _, found in detections]),
+        ids[np.concatenate([found.labels for _, found in detections]).astype(np.int64)],
+        xyxy_to_xywh(np.concatenate([found.boxes_xyxy for _, found in detections])),
+        np.concatenate([found.scores for _, found in detections]).astype(np.float64),
+    )
+
+
+def coco_results(found: FoundBoxes) -> list[CocoRow]:
+    """Return detections as a COCO results list in the same order."""
+    columns = (found.image_ids, found.category_ids, found.boxes_xywh, found.scores)
+    return [
+        {"image_id": image_id, "category_id": category_id, "bbox": box, "score": score}
+        for image_id, category_id, box, score in zip(*(column.tolist() for column in columns), strict=True)
+    ]

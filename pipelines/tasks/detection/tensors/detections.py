@@ -13,8 +13,9 @@ import numpy as np
 
 from pipelines.base.records import Category
 from pipelines.tasks.answer_files import AnswerJson
+from pipelines.tasks.arrays import FloatArray, IntArray
 from pipelines.tasks.tensors.boxes import ResizedImage, boxes_to_original, xyxy_to_xywh
-from pipelines.tasks.tensors.outputs import FloatArray, IntArray, TaskOutput, require_shape, to_numpy
+from pipelines.tasks.tensors.outputs import TaskOutput, require_shape, to_numpy
 
 if TYPE_CHECKING:
     from heads.base import BoxPrediction

@@ -10,10 +10,11 @@ from heads.base import BoxPrediction, BoxTarget
 from pipelines.base.records import ImageRecord
 from pipelines.tasks.answer_files import AnswerJson
 from pipelines.tasks.base import Drawing, TaskSetup
+from pipelines.tasks.detection.scoring.boxes import FoundBoxes
+from pipelines.tasks.detection.scoring.coco_scores import score_coco
 from pipelines.tasks.detection.spec import DetectionSpec
 from pipelines.tasks.detection.tensors.charts import MAX_CURVES, precision_recall
-from pipelines.tasks.detection.tensors.coco_format import coco_ground_truth, coco_results
-from pipelines.tasks.detection.tensors.coco_scores import score_coco
+from pipelines.tasks.detection.tensors.coco_format import coco_ground_truth, coco_results, found_boxes
 from pipelines.tasks.detection.tensors.detections import Detections
 from pipelines.tasks.labels import box_labels
 from pipelines.tasks.tensors.boxes import ResizedImage
@@ -45,13 +46,13 @@ class DetectionRuntime(TaskRuntime[DetectionSpec, Detections]):
     ) -> dict[str, Any]:
         """Return COCO's numbers and those of each class, with its best threshold."""
         truth = coco_ground_truth(task.name, task.categories, [record for record, _ in pairs])
-        return score_coco(truth, _results(task, pairs), task.best_thresholds)
+        return score_coco(truth, _found(task, pairs), task.best_thresholds)
 
     def predictions_file(self, task: TaskSetup[DetectionSpec], pairs: Pairs[Detections]) -> bytes:
         """Return a COCO results list. Scoring it against the ground truth file gives the numbers of result.json:
         nothing is rounded. Each row also has the `file_name` of its image."""
         file_names = {record.image_id: record.file_name for record, _ in pairs}
-        return _json([{**row, "file_name": file_names[row["image_id"]]} for row in _results(task, pairs)])
+        return _json([{**row, "file_name": file_names[row["image_id"]]} for row in coco_results(_found(task, pairs))])
 
     def ground_truth_file(self, task: TaskSetup[DetectionSpec], records: Sequence[ImageRecord]) -> bytes:
         """Return a COCO instances file of the boxes that the task is scored against."""
@@ -68,8 +69,8 @@ class DetectionRuntime(TaskRuntime[DetectionSpec, Detections]):
         return Drawing(target.boxes_xyxy.tolist(), box_captions(target, names))
 
 
-def _results(task: TaskSetup[DetectionSpec], pairs: Pairs[Detections]) -> list[dict[str, Any]]:
-    return coco_results(task.categories, ((record.image_id, found) for record, found in pairs))
+def _found(task: TaskSetup[DetectionSpec], pairs: Pairs[Detections]) -> FoundBoxes:
+    return found_boxes(task.categories, [(record.image_id, found) for record, found in pairs])
 
 
 def _json(document: Any) -> bytes:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from pipelines.base.records import BoxLabel
 from pipelines.tasks.answer_files import AnswerJson
+from pipelines.tasks.arrays import FloatArray, IntArray
 from pipelines.tasks.tensors.boxes import xyxy_to_xywh
-from pipelines.tasks.tensors.outputs import FloatArray, IntArray, ScoredBoxes, TaskOutput, require_shape, to_numpy
+from pipelines.tasks.tensors.outputs import ScoredBoxes, TaskOutput, require_shape, to_numpy
 
 if TYPE_CHECKING:
     from heads.base import EmbeddingPrediction

@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from pipelines.base.records import ImageRecord
 from pipelines.tasks.base import TaskSetup
+from pipelines.tasks.embedding.retrieval import NamedEmbeddings
 from pipelines.tasks.embedding.spec import EmbeddingSpec
 from pipelines.tasks.embedding.tensors.embeddings import Embeddings
-from pipelines.tasks.embedding.tensors.retrieval import NamedEmbeddings
 from pipelines.tasks.labels import box_labels, class_names
 from pipelines.tasks.tensors.runtime import Pairs
 

@@ -8,11 +8,11 @@ from heads.base import BoxTarget, EmbeddingPrediction, IdentityTarget
 from pipelines.base.records import ImageRecord
 from pipelines.tasks.answer_files import AnswerJson
 from pipelines.tasks.base import Drawing, TaskSetup
+from pipelines.tasks.embedding.retrieval import score_retrieval
 from pipelines.tasks.embedding.spec import EmbeddingSpec
 from pipelines.tasks.embedding.tensors.arrays import embedding_arrays
 from pipelines.tasks.embedding.tensors.embeddings import Embeddings
 from pipelines.tasks.embedding.tensors.identities import named_embeddings
-from pipelines.tasks.embedding.tensors.retrieval import score_retrieval
 from pipelines.tasks.labels import box_labels
 from pipelines.tasks.tensors.boxes import ResizedImage
 from pipelines.tasks.tensors.outputs import ScoredBoxes

@@ -73,6 +73,23 @@ def test_given_sources_are_used_as_they_are(folder: Path) -> None:
     assert document["data"]["sources"] == sources
 
 
+def test_settings_of_the_recognized_source_can_be_given(folder: Path) -> None:
+    short = apply_override(SHORT, "data.sources.images.batch_size", 16)
+    validate_document(stand_in(short))
+    found = choose_document(short, folder, MACHINE)
+    source = validate_document(found.document).data.sources["images"]
+    assert (source.batch_size, source.images) == (16, "{split}")
+    assert found.document["model"]["optimizer"]["lr"] == 2e-3
+    assert "batch_size: " not in found.explanation
+
+
+def test_settings_of_another_source_without_files_are_refused(folder: Path) -> None:
+    short = apply_override(SHORT, "data.sources.photos.batch_size", 16)
+    for read in (stand_in, lambda given: choose_document(given, folder, MACHINE)):
+        with pytest.raises(ConfigError, match=r"data.sources: got 'photos' without images .* is the source 'images'"):
+            read(short)
+
+
 def test_sources_with_several_tasks_are_refused(folder: Path) -> None:
     layers = [{"format": "coco", "path": "a.json", "tasks": [task]} for task in ("a", "b")]
     short = apply_override(SHORT, "data.sources", {"mine": {"images": "x", "labels": layers}})

@@ -78,10 +78,19 @@ ROWS: list[tuple[str, Callable[[], Choice], dict[str, Any]]] = [
     ),
     (
         "neck_is_narrow_on_the_cpu",
-        lambda: rules.choose_neck(CPU),
+        lambda: rules.choose_neck(CELLS, CPU),
         {"model.neck.channels": 96, "model.neck.norm": "bn"},
     ),
-    ("neck_is_wide_on_a_gpu", lambda: rules.choose_neck(GPU), {"model.neck.channels": 256, "model.neck.norm": "bn"}),
+    (
+        "neck_is_wide_on_a_gpu",
+        lambda: rules.choose_neck(CELLS, GPU),
+        {"model.neck.channels": 256, "model.neck.norm": "bn"},
+    ),
+    (
+        "neck_is_narrow_if_no_head_reads_it",
+        lambda: rules.choose_neck(CLASSES, GPU),
+        {"model.neck.channels": 16, "model.neck.norm": "bn"},
+    ),
     (
         "small_objects_are_assigned_to_finer_levels",
         lambda: rules.choose_boxes_head(FINE, 640, CPU),

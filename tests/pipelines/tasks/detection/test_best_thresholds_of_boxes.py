@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.tasks.detection.tensors.coco_scores import score_coco
+from pipelines.tasks.detection.scoring.boxes import FoundBoxes
+from pipelines.tasks.detection.scoring.coco_scores import score_coco
 
 CELL_PX = 10.0
 CORNERS = [(x * CELL_PX, y * CELL_PX) for x in range(2) for y in range(2)]
@@ -58,7 +59,7 @@ def test_no_threshold_has_a_higher_f1(truths: list[Any], found: list[Any]) -> No
     results = [row_of(box) | {"score": score} for box, score in found]
     categories = [{"id": number, "name": f"class {number}"} for number in (0, 1)]
     ground_truth = {"images": [{"id": 0}, {"id": 1}], "annotations": annotations, "categories": categories}
-    for row in score_coco(ground_truth, results)["per_class"]:
+    for row in score_coco(ground_truth, FoundBoxes.from_rows(results))["per_class"]:
         own = [box for box in annotations if box["category_id"] == row["category_id"]]
         num_true = sum(not box["iscrowd"] for box in own)
         rights = counted(own, [result for result in results if result["category_id"] == row["category_id"]])
@@ -82,8 +83,9 @@ def test_given_thresholds_are_those_of_another_split() -> None:
         "categories": [{"id": 1, "name": "cell"}, {"id": 2, "name": "other"}],
     }  # fmt: skip
     results = [box | {"score": 0.4}, box | {"score": 0.3}]
-    assert score_coco(ground_truth, results)["per_class"][0]["best_threshold"] == pytest.approx(0.35)
-    cell, other = score_coco(ground_truth, results, {"cell": 0.1, "other": 0.7})["per_class"]
+    found = FoundBoxes.from_rows(results)
+    assert score_coco(ground_truth, found)["per_class"][0]["best_threshold"] == pytest.approx(0.35)
+    cell, other = score_coco(ground_truth, found, {"cell": 0.1, "other": 0.7})["per_class"]
     assert (cell["best_threshold"], cell["precision_at_best"], cell["recall_at_best"]) == (0.1, 0.5, 1)
     assert (other["best_threshold"], other["f1_at_best"], other["recall_at_best"]) == (0.7, None, None)
 
@@ -95,5 +97,6 @@ def test_class_may_have_more_than_100_detections_in_an_image() -> None:
         "categories": [{"id": 1, "name": "cell"}],
     }  # fmt: skip
     scores = np.linspace(0.9, 0.2, 150).tolist()
-    (row,) = score_coco(ground_truth, [box | {"score": s} for box, s in zip(boxes, scores, strict=True)])["per_class"]
+    found = FoundBoxes.from_rows([box | {"score": s} for box, s in zip(boxes, scores, strict=True)])
+    (row,) = score_coco(ground_truth, found)["per_class"]
     assert (row["f1_at_best"], row["best_threshold"]) == (1, pytest.approx(0.1))

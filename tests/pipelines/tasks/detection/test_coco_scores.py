@@ -7,7 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from pipelines.tasks.detection.tensors.coco_scores import score_coco
+from pipelines.tasks.detection.scoring.boxes import FoundBoxes
+from pipelines.tasks.detection.scoring.coco_scores import score_coco
 from pipelines.tasks.kinds import KINDS
 
 NUMBERS = KINDS["detection"].metrics
@@ -83,7 +84,7 @@ def assert_same(ours, oracle):
 @pytest.mark.parametrize("seed", range(6))
 def test_all_numbers_equal_those_of_pycocotools_on_a_hard_fixture(seed, capsys):
     ground_truth, results = nasty_fixture(seed)
-    scores = score_coco(ground_truth, results)
+    scores = score_coco(ground_truth, FoundBoxes.from_rows(results))
     oracle = pycocotools_evaluation(ground_truth, results, capsys)
     assert list(scores["coco"]) == list(NUMBERS)
     for name, expected in zip(NUMBERS, oracle.stats, strict=True):
@@ -117,7 +118,7 @@ def test_scores_that_differ_only_beyond_float32_are_not_ties(capsys):
     ground_truth, results = nasty_fixture(11)
     for number, row in enumerate(results):
         row["score"] += 1e-12 * ((number * 7919) % len(results))
-    scores = score_coco(ground_truth, results)
+    scores = score_coco(ground_truth, FoundBoxes.from_rows(results))
     oracle = pycocotools_evaluation(ground_truth, results, capsys)
     for name, expected in zip(NUMBERS, oracle.stats, strict=True):
         assert_same(scores["coco"][name], expected)
@@ -126,7 +127,7 @@ def test_scores_that_differ_only_beyond_float32_are_not_ties(capsys):
 def test_neither_the_ground_truth_nor_the_results_are_changed():
     ground_truth, results = nasty_fixture(0)
     before = json.dumps([ground_truth, results])
-    score_coco(ground_truth, results)
+    score_coco(ground_truth, FoundBoxes.from_rows(results))
     assert json.dumps([ground_truth, results]) == before
 
 
@@ -138,7 +139,8 @@ def test_perfect_detector_has_ap_1_and_undefined_numbers_for_missing_sizes():
         ],
         "categories": [{"id": 2, "name": "cell"}, {"id": 4, "name": "never there"}],
     }
-    scores = score_coco(ground_truth, [{"image_id": 5, "category_id": 2, "bbox": [0, 0, 50, 50], "score": 0.5}])
+    row = {"image_id": 5, "category_id": 2, "bbox": [0, 0, 50, 50], "score": 0.5}
+    scores = score_coco(ground_truth, FoundBoxes.from_rows([row]))
     one = {"AP", "AP50", "AP75", "APm", "AR1", "AR10", "AR100", "ARm"}
     for name in NUMBERS:
         assert scores["coco"][name] == (pytest.approx(1.0) if name in one else None)
@@ -152,7 +154,7 @@ def test_perfect_detector_has_ap_1_and_undefined_numbers_for_missing_sizes():
 
 def test_classes_with_ground_truth_score_0_without_detections():
     ground_truth, _ = nasty_fixture(1)
-    scores = score_coco(ground_truth, [])
+    scores = score_coco(ground_truth, FoundBoxes.from_rows([]))
     assert all(scores["coco"][name] == 0 for name in NUMBERS)
     for row in scores["per_class"]:
         assert row["AP"] == (0 if row["num_boxes"] else None)
@@ -162,7 +164,7 @@ def test_classes_with_ground_truth_score_0_without_detections():
 def test_all_numbers_are_undefined_without_ground_truth(with_results):
     ground_truth, results = nasty_fixture(1)
     ground_truth["annotations"] = []
-    scores = score_coco(ground_truth, results if with_results else [])
+    scores = score_coco(ground_truth, FoundBoxes.from_rows(results if with_results else []))
     assert set(scores["coco"].values()) == {None}
     assert all(row["AP"] is None and row["num_boxes"] == 0 for row in scores["per_class"])
 
@@ -171,21 +173,21 @@ def test_only_crowd_regions_are_no_ground_truth():
     ground_truth, results = nasty_fixture(1)
     for box in ground_truth["annotations"]:
         box["iscrowd"] = 1
-    assert set(score_coco(ground_truth, results)["coco"].values()) == {None}
+    assert set(score_coco(ground_truth, FoundBoxes.from_rows(results))["coco"].values()) == {None}
 
 
 def test_image_that_occurs_twice_is_rejected():
     ground_truth, results = nasty_fixture(0)
     ground_truth["images"].append(ground_truth["images"][3])
     with pytest.raises(ValueError, match=rf"image ids \[{ground_truth['images'][3]['id']}\] occur more than once"):
-        score_coco(ground_truth, results)
+        score_coco(ground_truth, FoundBoxes.from_rows(results))
 
 
 def test_result_of_an_unknown_image_or_category_is_rejected():
     ground_truth, results = nasty_fixture(0)
     for key in ("image_id", "category_id"):
         with pytest.raises(ValueError, match="which the ground truth does not have"):
-            score_coco(ground_truth, [{**results[0], key: 424242}])
+            score_coco(ground_truth, FoundBoxes.from_rows([{**results[0], key: 424242}]))
 
 
 def test_500_images_with_100_detections_each_are_scored_in_seconds():
@@ -205,7 +207,7 @@ def test_500_images_with_100_detections_each_are_scored_in_seconds():
     }
     results = [row | {"score": score} for row, score in zip(rows, rng.random(50_000).tolist(), strict=True)]
     start = time.process_time()
-    scores = score_coco(ground_truth, results)
+    scores = score_coco(ground_truth, FoundBoxes.from_rows(results))
     assert time.process_time() - start < 10  # 1.0 s on a 2-core Xeon
     assert scores["coco"]["AR100"] == pytest.approx(1.0)
 
@@ -216,5 +218,5 @@ def test_box_without_a_valid_area_counts_by_width_times_height(area):
     ground_truth = {
         "images": [{"id": 5}], "annotations": [{"id": 1} | box | area], "categories": [{"id": 2, "name": "cell"}],
     }  # fmt: skip
-    numbers = score_coco(ground_truth, [box | {"score": 0.9}])["coco"]
+    numbers = score_coco(ground_truth, FoundBoxes.from_rows([box | {"score": 0.9}]))["coco"]
     assert (numbers["APs"], numbers["APl"]) == (None, pytest.approx(1.0))

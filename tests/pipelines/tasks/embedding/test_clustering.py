@@ -7,8 +7,8 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import mutual_info_score
 
-from pipelines.tasks.embedding.tensors import clustering
-from pipelines.tasks.embedding.tensors.clustering import mutual_information
+from pipelines.tasks.embedding import clustering
+from pipelines.tasks.embedding.clustering import mutual_information
 
 
 def entropy(codes):

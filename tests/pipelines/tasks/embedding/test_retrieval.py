@@ -7,8 +7,8 @@ from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 
-from pipelines.tasks.embedding.tensors import retrieval
-from pipelines.tasks.embedding.tensors.retrieval import NamedEmbeddings, score_retrieval
+from pipelines.tasks.embedding import retrieval
+from pipelines.tasks.embedding.retrieval import NamedEmbeddings, score_retrieval
 from pipelines.tasks.kinds import KINDS
 
 

@@ -1,4 +1,4 @@
-"""Agreement of clusters of embeddings with the identities.
+"""Agreement of clusters of embeddings with the identities. Torch-free.
 
 Legend: N rows, D embedding.
 """

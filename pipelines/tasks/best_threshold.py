@@ -8,12 +8,9 @@ Legend: N predictions of one class.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipelines.tasks.arrays import BoolArray, FloatArray
 from pipelines.tasks.base import BestThresholds, ClassAtBestThreshold
-from pipelines.tasks.tensors.outputs import FloatArray
-
-BoolArray = NDArray[np.bool_]
 
 
 def best_threshold(scores: FloatArray, is_right: BoolArray, num_true: int) -> float | None:

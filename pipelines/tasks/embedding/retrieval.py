@@ -1,4 +1,4 @@
-"""Scores of embeddings: how often the nearest neighbors have the same identity.
+"""Scores of embeddings: how often the nearest neighbors have the same identity. Torch-free.
 
 R-precision, MAP@R and their use beside recall at 1: Musgrave, Belongie, Lim 2020, "A Metric Learning Reality Check",
 arXiv 2003.08505, section 3.2.
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.tasks.embedding.tensors.clustering import mutual_information
-from pipelines.tasks.tensors.outputs import FloatArray
+from pipelines.tasks.arrays import FloatArray
+from pipelines.tasks.embedding.clustering import mutual_information
 
 MIN_QUERIES = 5
 """Identities with fewer queries are too noisy for `macro_recall_at_1`; all other numbers include them."""
@@ -60,6 +60,48 @@ def score_retrieval(
     their identity among the nearest R, `map_at_r` that of sum_{i<=R} P(i) rel(i) / R (equations 7 and 8).
     `nmi` is of the queries alone, see `mutual_information`.
     """
+    found = search(queries, gallery)
+    asked = np.flatnonzero(found.num_relevant > 0)
+    names, codes = np.unique(queries.identities, return_inverse=True)
+    support = np.bincount(codes[asked], minlength=len(names))
+    hits = np.bincount(codes[asked], weights=found.first_found[asked] <= 1, minlength=len(names))
+    often = support >= max(1, min_queries)
+    return {
+        "num_gallery": len(queries if gallery is None else gallery),
+        "num_queries": len(asked),
+        "num_left_out": len(queries) - len(asked),
+        **{f"recall_at_{k}": _mean(found.first_found[asked] <= k) for k in RECALL_AT},
+        "r_precision": _mean(found.share[asked]),
+        "map_at_r": _mean(found.precision[asked]),
+        "macro_recall_at_1": _mean(hits[often] / support[often]),
+        "nmi": mutual_information(_unit(queries.embeddings[asked]), codes[asked]),
+        "macro_min_queries": min_queries,
+        "per_class": [
+            {"identity": str(names[i]), "support": int(support[i]), "recall_at_1": float(hits[i] / support[i])}
+            for i in np.flatnonzero(support)
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """What each of Q queries finds.
+
+    Attributes:
+        num_relevant: (Q,) number of (other) items of its identity in the gallery.
+        first_found: (Q,) rank of the nearest of them, counted from 1; infinite if it is none of the nearest R or 10.
+        share: (Q,) share of its identity among the nearest R.
+        precision: (Q,) its term of MAP@R.
+    """
+
+    num_relevant: NDArray[np.int64]
+    first_found: NDArray[np.float64]
+    share: NDArray[np.float64]
+    precision: NDArray[np.float64]
+
+
+def search(queries: NamedEmbeddings, gallery: NamedEmbeddings | None = None) -> Neighbors:
+    """Look up queries in the gallery, or without one among the other queries; see `score_retrieval`."""
     is_self = gallery is None
     items = queries if gallery is None else gallery
     names, codes = np.unique(np.concatenate([queries.identities, items.identities]), return_inverse=True)
@@ -80,25 +122,7 @@ def score_retrieval(
         relevant = item_codes[near] == query_codes[chunk, None]
         first_found[chunk] = np.where(relevant.any(axis=1), relevant.argmax(axis=1) + 1, np.inf)
         share[chunk], precision[chunk] = _precision_at_r(relevant, wanted)
-    hits = first_found <= 1
-    support = np.bincount(query_codes[asked], minlength=len(names))
-    found = np.bincount(query_codes[asked], weights=hits[asked], minlength=len(names))
-    often = support >= max(1, min_queries)
-    return {
-        "num_gallery": len(items),
-        "num_queries": len(asked),
-        "num_left_out": len(queries) - len(asked),
-        **{f"recall_at_{k}": _mean(first_found[asked] <= k) for k in RECALL_AT},
-        "r_precision": _mean(share[asked]),
-        "map_at_r": _mean(precision[asked]),
-        "macro_recall_at_1": _mean(found[often] / support[often]),
-        "nmi": mutual_information(query_units[asked], query_codes[asked]),
-        "macro_min_queries": min_queries,
-        "per_class": [
-            {"identity": str(names[i]), "support": int(support[i]), "recall_at_1": float(found[i] / support[i])}
-            for i in np.flatnonzero(support)
-        ],
-    }
+    return Neighbors(num_relevant, first_found, share, precision)
 
 
 def _unit(embeddings: FloatArray) -> NDArray[np.float64]:

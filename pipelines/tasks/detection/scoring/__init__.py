@@ -1,0 +1,1 @@
+"""Scores of detections. Torch-free: `pyramidion eval` scores files of other programs."""
