@@ -40,7 +40,7 @@ TASKS = {
     "classification": Task(
         100,
         "mAP",
-        (1e-3, 2e-3),
+        (1e-3, 3e-3),
         (
             "--config=recipe:bccd_multitask",
             "--model.tasks={subtype: {head: multilabel, level: c5, class_weights: balanced}}",

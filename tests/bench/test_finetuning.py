@@ -96,6 +96,24 @@ def test_figures_of_classes_skip_those_with_few_images() -> None:
     assert found == {"mAP": 0.6, "macro recall": 0.7, "accuracy": 0.8}
 
 
+def test_page_has_the_tables_of_the_committed_rows() -> None:
+    page = (finetuning.ROWS.parents[2] / "docs/finetuning.md").read_text("utf-8").splitlines()
+    tables = [line for part in render(read_rows(finetuning.ROWS)) for line in part.splitlines() if line[:1] == "|"]
+    assert [line for line in tables if line not in page] == []
+
+
+def test_quarter_has_every_fourth_image_with_all_its_objects() -> None:
+    document = {
+        "categories": [{"id": 1}],
+        "images": [{"id": 10 - number, "file_name": f"{number}.jpg"} for number in range(10)],
+        "annotations": [{"id": number, "image_id": 10 - number // 2} for number in range(20)],
+    }
+    kept = finetuning.thinned(document, 4)
+    assert [image["file_name"] for image in kept["images"]] == ["0.jpg", "4.jpg", "8.jpg"]
+    assert [annotation["id"] for annotation in kept["annotations"]] == [0, 1, 8, 9, 16, 17]
+    assert kept["categories"] == document["categories"]
+
+
 @pytest.mark.parametrize("model", joint.MODELS)
 def test_single_models_are_the_recipe_with_one_task(model: str) -> None:
     job = joint.validate_document(joint.document_of(joint.MODELS[model]))
