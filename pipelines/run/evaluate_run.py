@@ -20,9 +20,11 @@ from pipelines.run.attempt import Attempt
 from pipelines.run.conditions import score_conditions, slices_of
 from pipelines.run.finalize import ScoredSplit, float32_facts, score_split, write_split
 from pipelines.run.lightning_cli import JobCLI
+from pipelines.run.query_pictures import write_query_pictures
 from pipelines.run.saved_run import Overrides, SavedRun, Weights, load_data, load_document, load_run, new_output
 from pipelines.run.versions import package_versions
 from pipelines.run.workflow import Parts
+from pipelines.run.worst_pictures import write_worst_images
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.training.checkpoints import EvaluationStop
@@ -138,6 +140,8 @@ class ScoreWorkflow:
         close_ranks()
         if is_rank_zero():
             write_split(attempt, scored)
+            write_query_pictures(attempt, self.split, scored.scores.tasks)
+            write_worst_images(attempt, self.split, scored.scores.tasks)
             _write_result(saved, attempt, parts.module, scored, conditions)
 
 

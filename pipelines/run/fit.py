@@ -33,11 +33,13 @@ from pipelines.run.init_source import pin_version, provided_source
 from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.open_fields import is_open, with_stored_values
 from pipelines.run.plan import make_plan, render_plan
+from pipelines.run.query_pictures import write_query_pictures
 from pipelines.run.registration import register
 from pipelines.run.run_precision import describe_precision, new_precision
 from pipelines.run.sample_pictures import write_sample_pictures
 from pipelines.run.tracked_run import log_result, tracked
 from pipelines.run.workflow import Parts
+from pipelines.run.worst_pictures import write_worst_images
 from pipelines.run_folder.attempt_log import attempt_log
 from pipelines.run_folder.events import EventLog, StageData
 from pipelines.run_folder.files import write_atomic
@@ -240,6 +242,8 @@ def train_and_score(attempt: Attempt, parts: Parts) -> None:
     if is_rank_zero():
         write_split(attempt, scored)
         write_sample_pictures(attempt, attempt.split, scored.predictions, thresholds)
+        write_query_pictures(attempt, attempt.split, scored.scores.tasks)
+        write_worst_images(attempt, attempt.split, scored.scores.tasks)
         export_model(module.model, attempt.job, attempt.index.categories, attempt.run_dir.model, thresholds)
         write_run_result(attempt, module, best, scored, conditions)
 

@@ -68,8 +68,11 @@ def log_result(attempt: Attempt) -> None:
     attempt.tracker.log_tags(result["versions"])
     for path in (attempt.run_dir.result, attempt.run_dir.config_yaml, attempt.run_dir.data_report):
         attempt.tracker.log_artifact(path)
-    for folder in (attempt.run_dir.predictions, attempt.run_dir.ground_truth, attempt.run_dir.plots):
-        attempt.tracker.log_artifact(folder, folder.name)
+    run_dir = attempt.run_dir
+    for folder in (run_dir.predictions, run_dir.ground_truth, run_dir.plots, run_dir.worst_folder):
+        # Runs without a detection task, or of earlier versions, have no worst images.
+        if folder != run_dir.worst_folder or folder.is_dir():
+            attempt.tracker.log_artifact(folder, folder.name)
 
 
 def class_metrics(result: dict[str, Any]) -> dict[str, float | None]:
