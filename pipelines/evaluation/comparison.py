@@ -91,6 +91,16 @@ def compare_runs(
     )
 
 
+def difference_interval(first: ScoredImages, second: ScoredImages, metric: str) -> tuple[float, float] | None:
+    """Return the interval of second minus first; None if the metric or most of its samples are undefined.
+
+    Both must have the same images and labels.
+    """
+    samples = [scores.metrics.get(metric) for scores in _sampled([first, second], DEFAULT_SAMPLES, SEED)]
+    found = _difference(0.0, 0.0, *samples)
+    return None if found.low is None or found.high is None else (found.low, found.high)
+
+
 def _common_tasks(runs: Sequence[OpenedRun], requested: Sequence[str]) -> list[str]:
     kinds = [{name: task["kind"] for name, task in run.result["tasks"].items()} for run in runs]
     for run, found in zip(runs, kinds, strict=True):

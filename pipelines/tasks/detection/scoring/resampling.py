@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.tasks.arrays import BoolArray
 from pipelines.tasks.detection.schemas import COCO_NUMBERS
 from pipelines.tasks.resampling import (
-    Booleans,
     Counts,
     Numbers,
     SampleScores,
@@ -46,13 +46,17 @@ class ClassMatches:
         is_right: (T, D) whether the detection matches a box that counts.
         is_counted: (T, D) whether it is right or wrong; one that matches a crowd is neither.
         num_boxes: (I,) number of boxes that count.
+        detections: (D,) position of each in the results.
+        matched: (T, D) position of the box in the annotations that the detection matches, -1 without one.
     """
 
     image: NDArray[np.int64]
     rank: NDArray[np.int64]
-    is_right: Booleans
-    is_counted: Booleans
+    is_right: BoolArray
+    is_counted: BoolArray
     num_boxes: NDArray[np.int64]
+    detections: NDArray[np.int64]
+    matched: NDArray[np.int64]
 
     def average_precision(self, counts: Counts) -> Numbers:
         """Return (T, S), NaN for samples without boxes."""
@@ -61,7 +65,7 @@ class ClassMatches:
             [self._of_threshold(weights, total, *rows) for rows in zip(self.is_right, self.is_counted, strict=True)]
         )
 
-    def _of_threshold(self, weights: Counts, total: Counts, is_right: Booleans, is_counted: Booleans) -> Numbers:
+    def _of_threshold(self, weights: Counts, total: Counts, is_right: BoolArray, is_counted: BoolArray) -> Numbers:
         if not is_right.any():
             return np.where(total > 0, 0.0, np.nan)
         hits = np.flatnonzero(is_right)
@@ -88,6 +92,9 @@ class ScoredDetections(ScoredImages):
     Args:
         ground_truth: a COCO instances file.
         results: a COCO results list for it.
+
+    Attributes:
+        matches: by class and range of areas, see `match_boxes`.
     """
 
     def __init__(self, ground_truth: Mapping[str, Any], results: Rows) -> None:
@@ -95,8 +102,8 @@ class ScoredDetections(ScoredImages):
         names = {category["id"]: category["name"] for category in ground_truth["categories"]}
         self.classes = list(names.values())
         self.labels = _labels(ground_truth["annotations"], names)
-        self._matches = match_boxes(ground_truth, results)
-        self.num_rows = max((len(found.image) for found in self._matches.values()), default=1)
+        self.matches = match_boxes(ground_truth, results)
+        self.num_rows = max(1, *(len(found.image) for found in self.matches.values()))
 
     @classmethod
     def read(cls, predictions: Path, ground_truth: Path) -> "ScoredDetections":
@@ -105,7 +112,7 @@ class ScoredDetections(ScoredImages):
 
     def scores(self, counts: Counts) -> SampleScores:
         precisions = {
-            area: np.stack([self._matches[name, area].average_precision(counts) for name in self.classes])
+            area: np.stack([self.matches[name, area].average_precision(counts) for name in self.classes])
             for area in AREAS
         }
         recalls = {f"AR{at}": self._recall(counts, "all", at) for at in MAX_DETECTIONS} | {
@@ -126,8 +133,14 @@ class ScoredDetections(ScoredImages):
             },
         )
 
+    def average_precision(self, counts: Counts) -> Numbers:
+        """Return AP (S,) of samples alone."""
+        return mean_of_defined(
+            np.stack([self.matches[name, "all"].average_precision(counts).mean(axis=0) for name in self.classes])
+        )
+
     def _recall(self, counts: Counts, area: str, max_detections: int) -> Numbers:
-        rows = [self._matches[name, area].recall(counts, max_detections) for name in self.classes]
+        rows = [self.matches[name, area].recall(counts, max_detections) for name in self.classes]
         return mean_of_defined(np.stack(rows))
 
 
@@ -171,13 +184,16 @@ def _class_matches(rows: list[dict[str, Any]], positions: Mapping[int, int], num
     order = np.argsort(-scores, kind="stable")
     image = np.repeat([positions[row["image_id"]] for row in rows], sizes).astype(np.int64)
     rank = _joined([range(size) for size in sizes], np.int64)
-    matched, ignored = (
+    matched, ignored, boxes = (
         np.concatenate(
-            [np.zeros((num_thresholds, 0), dtype=bool), *(np.array(row[key], dtype=bool) for row in rows)], axis=1
-        )
-        for key in ("dtMatched", "dtIgnore")
+            [np.zeros((num_thresholds, 0), dtype=dtype), *(np.array(row[key], dtype=dtype) for row in rows)], axis=1
+        )[:, order]
+        for key, dtype in (("dtMatched", bool), ("dtIgnore", bool), ("dtMatches", np.int64))
     )
-    return ClassMatches(image[order], rank[order], (matched & ~ignored)[:, order], ~ignored[:, order], num_boxes)
+    # hotcoco numbers detections and boxes from 1, in their order.
+    detections = _joined([row["dtIds"] for row in rows], np.int64)[order] - 1
+    matched_boxes = np.where(matched, boxes - 1, -1)
+    return ClassMatches(image[order], rank[order], matched & ~ignored, ~ignored, num_boxes, detections, matched_boxes)
 
 
 def _joined(parts: Iterable[Sequence[Any]], dtype: Any) -> NDArray[Any]:
