@@ -251,6 +251,11 @@ class TaskKind(ABC, Generic[SpecT]):
         """
         return None
 
+    def analyses(self, result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the analyses of an entry in result.json by name: the fields that `pipelines.spec.analyses` has beside
+        those of `TaskAnalysis`."""
+        return {}
+
     def worst_images(
         self, result: Mapping[str, Any], predictions: Path, ground_truth: Path | None
     ) -> "WorstFiles | None":

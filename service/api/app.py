@@ -20,6 +20,7 @@ from service.api.openapi import describe
 from service.api.query_parameters import reject_ignored_parameters
 from service.api.request_log import RequestLog
 from service.api.routes import (
+    analyses,
     audit,
     batch_predictions,
     catalog,
@@ -107,6 +108,7 @@ def create_app(settings: Settings) -> FastAPI:
         jobs,
         events,
         results,
+        analyses,
         worst,
         comparison,
         predictions,

@@ -39,10 +39,12 @@ def test_quarter_has_every_fourth_image_with_all_its_objects() -> None:
     assert kept["categories"] == document["categories"]
 
 
+@pytest.mark.parametrize("start", joint.STARTS)
 @pytest.mark.parametrize("model", joint.MODELS)
-def test_single_models_are_the_recipe_with_one_task(model: str) -> None:
-    job = joint.validate_document(joint.document_of(joint.MODELS[model]))
-    whole = joint.validate_document(joint.document_of(joint.MODELS["joint"]))
+def test_single_models_are_the_recipe_with_one_task(start: str, model: str) -> None:
+    _, changes = joint.STARTS[start]
+    job = joint.validate_document(joint.document_of(joint.MODELS[model], changes))
+    whole = joint.validate_document(joint.document_of(joint.MODELS["joint"], changes))
     assert tuple(job.model.tasks) == joint.MODELS[model]
     for name in set(job.model.tasks) - {"boxes"}:
         assert job.model.tasks[name].model_copy(update={"boxes_from": None}) == whole.model.tasks[name]

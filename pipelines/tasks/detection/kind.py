@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson
 from pipelines.tasks.base import Drawing, TaskKind
+from pipelines.tasks.detection.analysis_views import detection_analyses
 from pipelines.tasks.detection.answer_files import COCO_JSON, CocoResults, DetectionTable
 from pipelines.tasks.detection.schemas import COCO_NUMBERS, DetectionAnswer, DetectionResult
 from pipelines.tasks.detection.spec import DETECTION_SPECS, DetectionSpec
@@ -49,6 +50,9 @@ class DetectionKind(TaskKind[DetectionSpec]):
     def numbers(self, result: Mapping[str, Any]) -> Mapping[str, float | None]:
         numbers: Mapping[str, float | None] = result["coco"]
         return numbers
+
+    def analyses(self, result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        return detection_analyses(result)
 
     def table_caption(self, result: Mapping[str, Any]) -> str:
         """Return the three kinds of errors that cost most AP50."""

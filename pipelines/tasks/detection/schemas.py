@@ -29,6 +29,13 @@ COCO_NUMBERS = tuple(CocoNumbers.model_fields)
 """Names of the twelve, in COCO's order."""
 
 
+CURVE_SCORES = tuple(round(0.05 * step, 2) for step in range(20))
+"""The scores 0, 0.05 .. 0.95; detections are accepted if their scores are above."""
+
+BACKGROUND = "background"
+"""Label of the last row and column of the confusion matrix."""
+
+
 class ScoreCurves(Section):
     """Numbers of the detections with scores above 0, 0.05 .. 0.95, at IoU 0.5; precision is null without any."""
 

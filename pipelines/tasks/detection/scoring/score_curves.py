@@ -6,9 +6,7 @@ Legend: N detections, S scores.
 import numpy as np
 
 from pipelines.tasks.arrays import BoolArray, FloatArray
-
-SCORES = tuple(round(0.05 * step, 2) for step in range(20))
-"""The scores 0, 0.05 .. 0.95; detections are accepted if their scores are above."""
+from pipelines.tasks.detection.schemas import CURVE_SCORES
 
 DIGITS = 4
 """Decimals that result.json has of each point."""
@@ -24,8 +22,8 @@ def score_curves(scores: FloatArray, is_right: BoolArray, num_true: int) -> dict
     """
     ordered = np.sort(scores.astype(np.float64))
     ordered_hits = np.sort(scores[is_right].astype(np.float64))
-    num_accepted = [len(ordered) - int(np.searchsorted(ordered, score, side="right")) for score in SCORES]
-    num_right = [len(ordered_hits) - int(np.searchsorted(ordered_hits, score, side="right")) for score in SCORES]
+    num_accepted = [len(ordered) - int(np.searchsorted(ordered, score, side="right")) for score in CURVE_SCORES]
+    num_right = [len(ordered_hits) - int(np.searchsorted(ordered_hits, score, side="right")) for score in CURVE_SCORES]
     pairs = list(zip(num_right, num_accepted, strict=True))
     return {
         "precision": [_share(right, accepted) for right, accepted in pairs],

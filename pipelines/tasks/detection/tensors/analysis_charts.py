@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.tasks.detection.scoring.score_curves import SCORES
+from pipelines.tasks.detection.schemas import BACKGROUND, CURVE_SCORES
 from pipelines.tasks.tensors.charts import (
     MAX_CLASSES,
     bar_chart,
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIZES = {"APs": "small (below 32²)", "APm": "medium", "APl": "large (above 96²)"}
-BACKGROUND = "background"
 
 
 def analysis_charts(title: str, result: Mapping[str, Any]) -> dict[str, Figure]:
@@ -70,7 +69,7 @@ def score_chart(title: str, curves: Mapping[str, Sequence[float | None]]) -> Fig
     """Return precision, recall and F1 over the score above which detections are accepted."""
     figure, (axis,) = new_figure(1, width=8.4)
     for name, color in (("precision", "tab:blue"), ("recall", "tab:orange"), ("f1", "tab:green")):
-        points = [(score, value) for score, value in zip(SCORES, curves[name], strict=True) if value is not None]
+        points = [(score, value) for score, value in zip(CURVE_SCORES, curves[name], strict=True) if value is not None]
         axis.plot(*zip(*points, strict=True), color=color, label=name.replace("f1", "F1"), marker=".", linewidth=1.4)
     axis.set(
         title=f"{title}: all classes, IoU 0.5",

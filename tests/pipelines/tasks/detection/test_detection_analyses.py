@@ -4,10 +4,9 @@ import hotcoco
 import numpy as np
 import pytest
 
-from pipelines.tasks.detection.schemas import DetectionResult
+from pipelines.tasks.detection.schemas import CURVE_SCORES, DetectionResult
 from pipelines.tasks.detection.scoring.boxes import FoundBoxes
 from pipelines.tasks.detection.scoring.coco_scores import score_coco
-from pipelines.tasks.detection.scoring.score_curves import SCORES
 from pipelines.tasks.detection.scoring.voc_scores import PAIRS_AT_A_TIME
 from tests.pipelines.tasks.detection.hard_boxes import nasty_fixture
 
@@ -202,7 +201,7 @@ def test_curves_over_the_score_count_the_detections_above_it(seed):
     scores = score_coco(ground_truth, FoundBoxes.from_rows(results))
     for row in [*scores["per_class"], scores]:
         category = row.get("category_id")
-        for place, score in enumerate(SCORES):
+        for place, score in enumerate(CURVE_SCORES):
             above = [r for r in results if r["score"] > score and category in (None, r["category_id"])]
             kept = score_coco(ground_truth, FoundBoxes.from_rows(above))["calibration"]["bins"] if above else []
             precision, recall, f1 = (row["at_score"][name][place] for name in ("precision", "recall", "f1"))
@@ -219,7 +218,7 @@ def test_curves_of_a_hand_computed_case():
     labels = [(0, "a", CELL), (1, "a", CELL)]
     found = [(0, "a", CELL, 0.9), (1, "a", SHIFTED, 0.5), (2, "a", CELL, 0.25)]
     curves = scored(labels, found)["per_class"][0]["at_score"]
-    at = [SCORES.index(score) for score in (0.0, 0.25, 0.5, 0.9)]
+    at = [CURVE_SCORES.index(score) for score in (0.0, 0.25, 0.5, 0.9)]
     assert [curves["precision"][k] for k in at] == [0.3333, 0.5, 1.0, None]
     assert [curves["recall"][k] for k in at] == [0.5, 0.5, 0.5, 0.0]
     assert [curves["f1"][k] for k in at] == [0.4, 0.5, 0.6667, 0.0]
