@@ -43,7 +43,7 @@ def worst_images(truth: Mapping[str, Any], results: Rows, best_thresholds: Mappi
         best_thresholds: by class; None: detections above 0.3 count.
     """
     thresholds = {name: MIN_SHOWN_SCORE if x is None else x for name, x in best_thresholds.items()}
-    scored = ScoredDetections(truth, results)
+    scored = ScoredDetections(truth, results, areas=("all",))
     names = {category["id"]: category["name"] for category in truth["categories"]}
     is_wrong, is_found = _errors(scored, truth["annotations"], results, thresholds)
     missed = [row for row, found in zip(truth["annotations"], is_found, strict=True) if not found]
