@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipelines.tasks.arrays import BoolArray
+from pipelines.tasks.arrays import BoolArray, IntArray
 from pipelines.tasks.detection.schemas import COCO_NUMBERS
 from pipelines.tasks.detection.scoring.box_matching import NO_BOX, boxes_of_classes
-from pipelines.tasks.detection.scoring.boxes import FoundBoxes, TrueBoxes
+from pipelines.tasks.detection.scoring.boxes import CocoRow, FoundBoxes, TrueBoxes
 from pipelines.tasks.resampling import (
     Counts,
     Numbers,
@@ -34,7 +33,7 @@ RECALL_POINTS = np.linspace(0, 1, 101)
 AREAS = {"all": "", "small": "s", "medium": "m", "large": "l"}
 """COCO's ranges of areas, with the letter of each in the names of its numbers."""
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[CocoRow]
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,13 @@ class ClassMatches:
         matched: (T, D) position of the box in the annotations that the detection matches, -1 without one.
     """
 
-    image: NDArray[np.int64]
-    rank: NDArray[np.int64]
+    image: IntArray
+    rank: IntArray
     is_right: BoolArray
     is_counted: BoolArray
-    num_boxes: NDArray[np.int64]
-    detections: NDArray[np.int64]
-    matched: NDArray[np.int64]
+    num_boxes: IntArray
+    detections: IntArray
+    matched: IntArray
 
     def average_precision(self, counts: Counts) -> Numbers:
         """Return (T, S), NaN for samples without boxes."""
