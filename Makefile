@@ -7,7 +7,9 @@ VENV ?= .venv
 SECRETS ?= secrets
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+# pip compiles on one core. Tests of packages are left out, and a few files of packages are templates, not Python.
+COMPILE := -m compileall -qq -j 0 -x '/tests?/'
 # Four processes of one thread each: on two cores, the others use the time in which tests wait for other processes.
 PYTEST := -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 # The tests start hundreds of processes. Without compiled modules, each of them would compile the project again.
@@ -33,7 +35,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(call make_venv,$(VENV),$(PYTHON))
 	@echo "installing into $(VENV) (about 6.4 GB, two to five minutes)"
 	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e ".[dev]"
-	@$(BIN)/python -m compileall -q backbones heads pipelines service
+	@$(BIN)/python $(COMPILE) $(VENV)/lib || true
+	@$(BIN)/python $(COMPILE) backbones heads pipelines service
 	@touch $@
 
 # The service runs beside the lines below it, in a session of its own so that Ctrl-C reaches the client alone, and ends with them.
@@ -104,7 +107,7 @@ bench-augmentation: install ## recipe:bccd with each preset of data.augment and 
 bench-heads: install ## recipe:bccd with each detection head and three seeds (about an hour on 2 quiet cores)
 	$(BIN)/python -m tests.bench.comparison heads
 
-bench-finetuning: install ## transfer strategies on BCCD: figures for docs/finetuning.md (about half an hour on 2 quiet cores)
+bench-finetuning: install ## transfer strategies from ImageNet weights on BCCD: the runs that have no row yet (all: about an hour of CPU time)
 	$(BIN)/python -m tests.bench.finetuning
 
 bench-finetuning-peers: install ## recipe:finetune against torchvision and Ultralytics (AGPL-3.0, own environment) at equal wall time (40 minutes)

@@ -1,6 +1,7 @@
 """Runs of a network on the meta device: shapes and the autograd graph, without memory or arithmetic."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +25,8 @@ class MetaRun:
     leaves: dict[Tensor, str]
 
 
-class _BatchNorm(torch.autograd.Function):
-    """BatchNorm without arithmetic. The name of its autograd node contains `Norm`, as that of the original does."""
+class _Norm(torch.autograd.Function):
+    """A norm without arithmetic. The name of its autograd node contains `Norm`, as that of the original does."""
 
     @staticmethod
     def forward(ctx: Any, maps: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -37,11 +38,19 @@ class _BatchNorm(torch.autograd.Function):
         return gradient, *(None if saved is None else torch.empty_like(saved) for saved in ctx.saved_tensors)
 
 
+def _layer_norm(
+    maps: Tensor, _normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None,
+    *_settings: object, **_more_settings: object,
+) -> Tensor:  # fmt: skip
+    normalized: Tensor = _Norm.apply(maps, weight, bias)
+    return normalized
+
+
 def _batch_norm(
     maps: Tensor, mean: Tensor | None, variance: Tensor | None, weight: Tensor | None = None,
     bias: Tensor | None = None, *_settings: object, **_more_settings: object,
 ) -> Tensor:  # fmt: skip
-    normalized: Tensor = _BatchNorm.apply(maps, weight, bias)
+    normalized: Tensor = _Norm.apply(maps, weight, bias)
     return normalized
 
 
@@ -50,13 +59,14 @@ def _activation(maps: Tensor, *_settings: object, **_more_settings: object) -> T
 
 
 class ShapesOnly(TorchFunctionMode):
-    """Replaces BatchNorm and activations by functions of the same shapes and gradients.
+    """Replaces norms and activations by functions of the same shapes and gradients.
 
     On the meta device, torch runs them as Python code, which takes ten to a hundred times as long as a convolution.
     """
 
     _REPLACEMENTS: Mapping[object, Callable[..., Tensor]] = {
         functional.batch_norm: _batch_norm,
+        functional.layer_norm: _layer_norm,
         **dict.fromkeys(
             (
                 functional.relu,
@@ -75,6 +85,28 @@ class ShapesOnly(TorchFunctionMode):
         self, function: Any, _types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         return self._REPLACEMENTS.get(function, function)(*args, **(kwargs or {}))
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out the functions by which layers fill their parameters, which are slow on the meta device, too."""
+
+    _FILLS = frozenset(
+        (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.clamp_, Tensor.mul_, Tensor.add_, Tensor.fill_)
+    )
+
+    def __torch_function__(
+        self, function: Any, _types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function in self._FILLS and not torch.is_grad_enabled():
+            return args[0]
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def built_on_meta() -> Iterator[None]:
+    """Build networks on the meta device: their parameters have shapes, but neither memory nor values."""
+    with torch.device("meta"), _Unfilled():
+        yield
 
 
 def run_on_meta(module: nn.Module, image_hw: tuple[int, int]) -> MetaRun:

@@ -230,9 +230,10 @@ class BoxPrediction(Prediction):
 
 @dataclass
 class ClassPrediction(Prediction):
-    """Scores (K,) of one image, which add up to 1 (multiclass) or are independent (multilabel)."""
+    """Scores (K,) of one image, which add up to 1 (`is_exclusive`: multiclass) or are independent (multilabel)."""
 
     scores: Tensor
+    is_exclusive: bool = True
 
 
 @dataclass

@@ -131,4 +131,4 @@ class MultilabelHead(ClassificationHead):
     def decode(
         self, raw: Tensor, image_sizes_hw: Sequence[tuple[int, int]], boxes_xyxy: Sequence[Tensor] | None = None
     ) -> list[ClassPrediction]:
-        return [ClassPrediction(scores) for scores in raw.float().sigmoid()]
+        return [ClassPrediction(scores, is_exclusive=False) for scores in raw.float().sigmoid()]

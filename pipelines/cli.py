@@ -24,6 +24,7 @@ from pipelines.base.signals import release_stop_signals
 from pipelines.base.temporary_folder import require_temporary_folder
 from pipelines.command_line.arguments import Overrides, places_of
 from pipelines.command_line.chosen_documents import complete
+from pipelines.command_line.evaluation_options import evaluation_request
 from pipelines.command_line.parsers import COMMANDS, PREVIEWS, parser_of
 from pipelines.data.dataset.index import build_index
 from pipelines.data.drafting.finetune import ChosenDocument
@@ -193,11 +194,12 @@ def _use_run(command: str, options: argparse.Namespace, overrides: Overrides, st
 def _run_saved(command: str, options: argparse.Namespace, overrides: Overrides, stop: StopRequest) -> None:
     run_dir, places, recorded = Path(options.run_dir), places_of(options), _recorded(options)
     if command != "predict":
+        request = evaluation_request(options)
         with no_garbage_collection():
             from pipelines.run.evaluate_run import score_run
 
         split: Split = "val" if command == "validate" else "test"
-        score_run(command, run_dir, split, places, overrides, options.weights, recorded, stop)
+        score_run(command, run_dir, split, places, overrides, options.weights, recorded, stop, request)
         return
     threshold = threshold_option(options.threshold)
     images = [Path(image) for image in (*options.image, *options.images)]

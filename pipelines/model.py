@@ -16,6 +16,7 @@ from backbones.fpn import FPN
 from backbones.stages import stages_of_modules
 from backbones.surgery.norm_folding import fold_norms
 from heads.base import Features, Head, LossTerms, Prediction, Target
+from heads.calibration import calibrated
 from heads.create import create_head
 from heads.fast_convolution import WinogradConv2d, use_winograd
 from pipelines.base.errors import ConfigError, FieldProblem
@@ -49,6 +50,7 @@ class MultiTaskModel(nn.Module):
         self.frozen_parts: frozenset[str] = frozenset()
         self.is_folded = False
         self.is_compiled = False
+        self.temperatures: dict[str, float] = {}
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1))
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -121,7 +123,7 @@ class MultiTaskModel(nn.Module):
         boxes: Mapping[str, list[Tensor]] | None = None,
         tasks: Collection[str] | None = None,
     ) -> dict[str, list[Prediction]]:
-        """Return B predictions by task.
+        """Return B predictions by task; the scores of tasks with a temperature are calibrated by it.
 
         An embedding of objects embeds `boxes[task]` if given, otherwise the boxes that its detection task finds.
 
@@ -139,7 +141,9 @@ class MultiTaskModel(nn.Module):
             given = (boxes or {}).get(task)
             if head.needs_boxes and given is None:
                 given = self._detected(predictions[self.boxes_from[task]])
-            predictions[task] = head.decode(head(features), image_sizes_hw, given)
+            decoded = head.decode(head(features), image_sizes_hw, given)
+            temperature = self.temperatures.get(task)
+            predictions[task] = decoded if temperature is None else [calibrated(p, temperature) for p in decoded]
         return predictions
 
     @staticmethod

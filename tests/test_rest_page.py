@@ -4,12 +4,16 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from service.api.app import create_app
 from service.settings import Settings
+from tests.rest_page_requests import VALUES, PageRequest, requests_of
 from tests.rest_story import QUICK, picture, served, zipped_data
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "rest.md").read_text("utf-8")
@@ -24,11 +28,97 @@ def test_blocks_are_valid_shell_scripts() -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def test_page_lists_every_request_of_the_api_with_its_scope(tmp_path: Path) -> None:
-    paths = create_app(Settings(root=tmp_path, gpus=0)).openapi()["paths"]
+@pytest.fixture(scope="module")
+def openapi(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return create_app(Settings(root=tmp_path_factory.mktemp("root"), gpus=0)).openapi()
+
+
+def test_every_request_of_the_page_fits_the_openapi_document(openapi: dict[str, Any]) -> None:
+    requests = [request for block in BLOCKS[1:] for request in requests_of(block)]
+    assert len(requests) == len(re.findall(r"\bapi ", "".join(BLOCKS[1:])))
+    problems = [
+        f"{request.method} {request.path}: {text}" for request in requests for text in _misfits(request, openapi)
+    ]
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        ("api $URL/v1/nothing", "the API has no such request"),
+        ("api -X PUT $URL/v1/jobs", "the API has no such request"),
+        ("api '$URL/v1/jobs/1/logs?tail=x'", "tail: 'x' is not allowed"),
+        ("api '$URL/v1/jobs/1/logs?tai=1'", "tai: unknown"),
+        ("""api --json '{"prio": 1}' $URL/v1/jobs""", "'prio' was unexpected"),
+        ("api -F images=@one.png $URL/v1/models/shapes/predict", "'image' is a required property"),
+        ("""api -F 'options={"clases": []}' $URL/v1/models/shapes/batch-predictions""", "'clases' was unexpected"),
+    ],
+)
+def test_request_that_does_not_fit_is_found(command: str, problem: str, openapi: dict[str, Any]) -> None:
+    (request,) = requests_of(command)
+    assert problem in " ".join(_misfits(request, openapi))
+
+
+def _misfits(request: PageRequest, openapi: dict[str, Any]) -> Iterator[str]:
+    """Yield what the OpenAPI document does not allow."""
+    operation = _operation(request, openapi["paths"])
+    if operation is None:
+        yield "the API has no such request"
+        return
+
+    def errors(schema: dict[str, Any], value: Any) -> Iterator[str]:
+        validator = Draft202012Validator({**schema, "components": openapi["components"]})
+        return (error.message for error in validator.iter_errors(value))
+
+    known = {parameter["name"]: parameter["schema"] for parameter in operation.get("parameters", ())}
+    for name, text in request.query:
+        if name not in known:
+            yield f"{name}: unknown"
+        elif all(any(errors(known[name], value)) for value in _values(text)):
+            yield f"{name}: {text!r} is not allowed"
+    content = operation.get("requestBody", {}).get("content", {})
+    if request.json is not None:
+        yield from errors(content["application/json"]["schema"], _json(request.json))
+    elif request.form:
+        schema = content["multipart/form-data"]["schema"]
+        lists = {name for name, field in schema["properties"].items() if field["type"] == "array"}
+        form = {name: [value] if name in lists else value for name, value in request.form}
+        yield from errors({**schema, "additionalProperties": False}, form)
+        if "options" in form:
+            yield from errors({"$ref": "#/components/schemas/BatchPredictionRequest"}, json.loads(form["options"]))
+
+
+def _operation(request: PageRequest, paths: dict[str, Any]) -> Any:
+    """Return the operation of a request; None if the API has none."""
+    for path in sorted(paths, key=lambda path: path.count("{")):
+        pattern = re.sub(r"\{\w+\}", "[^/]+", path.replace("{path}", ".+"))
+        if re.fullmatch(pattern, request.path) and (found := paths[path].get(request.method.lower())):
+            return found
+    return None
+
+
+def _values(text: str) -> list[Any]:
+    """Return what a value of a query may be: a text, several texts, or a number, for example."""
+    try:
+        return [text, [text], json.loads(text)]
+    except ValueError:
+        return [text, [text]]
+
+
+def _json(text: str) -> Any:
+    """Return a body; the files are those that the page writes by jq."""
+    if text == "@job.json":
+        return {"config": json.loads(CHANGES)}
+    if text == "@finetune.json":
+        (program,) = re.findall(r"jq -n .*'(\{.*\})' > finetune.json", PAGE)
+        return json.loads(re.sub(r"(\w+): ", r'"\1": ', program).replace("$dataset", f'"{VALUES["dataset"]}"'))
+    return json.loads(text)
+
+
+def test_page_lists_every_request_of_the_api_with_its_scope(openapi: dict[str, Any]) -> None:
     expected = {
         f"{method.upper()} {path}": _scope(operation.get("security"))
-        for path, methods in paths.items()
+        for path, methods in openapi["paths"].items()
         for method, operation in methods.items()
     }
     assert dict(ROW.findall(PAGE)) == expected

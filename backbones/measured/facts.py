@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from backbones.base import LEVELS
 from backbones.catalog.facts import DESIGNS_PATH, FACTS_PATH, MEASURED_AT_PX, DesignFacts, Facts
 from backbones.catalog.rows import CATALOG
 from backbones.create import TappedBackbone, create_backbone
 from backbones.measured.macs import count_macs
+from backbones.meta_device import built_on_meta
 from backbones.spec.design import DesignSpec
 from backbones.spec.design_presets import PRESETS
 from backbones.spec.roadmap import roadmap_designs
@@ -41,7 +40,7 @@ def measure(backbone: TappedBackbone) -> Facts:
 
 def measure_network(network: str | DesignSpec) -> Facts:
     """Return the facts of the network with this name or design."""
-    with torch.device("meta"):
+    with built_on_meta():
         backbone = create_backbone(network)
     return measure(backbone)
 

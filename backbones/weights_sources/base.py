@@ -105,9 +105,12 @@ def sha256_of(path: Path) -> str:
 
 
 def copy_file(source: Path, target: Path) -> Path:
-    """Copy a file, so that the target is complete if it exists."""
+    """Copy a file, or the folder of an exported model, so that the target is complete if it exists."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial")
-    shutil.copyfile(source, partial)
+    if source.is_dir():
+        shutil.copytree(source, partial, dirs_exist_ok=True)
+    else:
+        shutil.copyfile(source, partial)
     partial.replace(target)
     return target

@@ -39,6 +39,7 @@ KINDS: dict[str, Kind] = {
     "no_labels": Kind("error", "tasks without labels in train"),
     "too_few_identities": Kind("error", "sources with fewer identities than a batch needs"),
     "unknown_element": Kind("warning", "elements of XML label files that are misspelled or not read"),
+    "empty_annotation": Kind("warning", "VOC files without any element (no objects)"),
     "wrong_area": Kind("warning", "areas that do not fit their box (width x height is used)"),
     "degenerate_box": Kind("warning", "boxes without an area (skipped)"),
     "out_of_image_box": Kind("warning", "boxes that leave their image (clipped or skipped)"),

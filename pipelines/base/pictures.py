@@ -74,6 +74,7 @@ def draw_boxes(
     classes: Sequence[str] | None = None,
     caption: str = "",
     min_score: float = MIN_SHOWN_SCORE,
+    color: tuple[int, int, int] | None = None,
 ) -> Image.Image:
     """Return a copy of the image with a frame and a name for each box, in one color per class.
 
@@ -85,6 +86,7 @@ def draw_boxes(
         classes: all classes in their order, which gives a class the same color in all pictures; default: the labels.
         caption: text in the corner.
         min_score: 0 for boxes that a threshold has selected.
+        color: RGB of all boxes instead of the colors of the classes.
     """
     picture = image.convert("RGB")
     canvas = ImageDraw.Draw(picture, "RGBA")
@@ -94,11 +96,11 @@ def draw_boxes(
     for position, (box, label) in enumerate(zip(_rows(boxes_xyxy), labels, strict=True)):
         if scores is not None and scores[position] < min_score:
             continue
-        color = class_color(order.index(label) if label in order else len(order))
-        canvas.rectangle(box, outline=(*color, 255), width=line_px)
+        own_color = color or class_color(order.index(label) if label in order else len(order))
+        canvas.rectangle(box, outline=(*own_color, 255), width=line_px)
         text = label if scores is None else f"{label} {scores[position]:.2f}".strip()
         if text:
-            _write(canvas, text, (box[0], box[1]), color, font, picture.size)
+            _write(canvas, text, (box[0], box[1]), own_color, font, picture.size)
     if caption:
         _write(canvas, caption, (0, picture.height), (40, 40, 40), font, picture.size)
     return picture

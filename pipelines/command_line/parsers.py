@@ -3,6 +3,7 @@
 import argparse
 
 from pipelines.command_line.arguments import OVERRIDES_HELP, CommandParser, add_config_option, add_data_options
+from pipelines.command_line.evaluation_options import add_evaluation_options
 
 COMMANDS = {
     "fit": "Train, keep the checkpoint that is best on val, score it on test, register it.",
@@ -82,7 +83,9 @@ def _add_options_of_a_saved_run(parser: argparse.ArgumentParser, command: str) -
         default="best",
         help="best: best on val (default); last: the last checkpoint as trained; averaged: the moving average in it",
     )
-    if command == "predict":
+    if command != "predict":
+        add_evaluation_options(parser)
+    else:
         parser.add_argument("image", nargs="*", default=[], metavar="IMAGE", help="image file, or folder of images")
         # The images of earlier versions, which were no positional arguments.
         parser.add_argument("--images", nargs="+", default=[], metavar="IMAGE", help=argparse.SUPPRESS)

@@ -26,8 +26,9 @@ DEFAULT_SAMPLES = 1000
 SEED = 0
 MAX_CELLS = 2**22
 """Numbers of one chunk of samples: 32 MiB."""
-TOLERANCE = 1e-5
-"""Largest difference between a number of result.json and the one that follows from the files: some are float32."""
+TOLERANCE = 1e-4
+"""Largest difference between a number of result.json and the one that follows from the files: some are sums of many
+numbers in float32."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,16 @@ def compare_runs(
         seed=seed,
         tasks=compared,
     )
+
+
+def difference_interval(first: ScoredImages, second: ScoredImages, metric: str) -> tuple[float, float] | None:
+    """Return the interval of second minus first; None if the metric or most of its samples are undefined.
+
+    Both must have the same images and labels.
+    """
+    samples = [scores.metrics.get(metric) for scores in _sampled([first, second], DEFAULT_SAMPLES, SEED)]
+    found = _difference(0.0, 0.0, *samples)
+    return None if found.low is None or found.high is None else (found.low, found.high)
 
 
 def _common_tasks(runs: Sequence[OpenedRun], requested: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """From predictions and labels to the scores of one task, on rank 0."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from pipelines.base.records import Category, ImageRecord
 from pipelines.evaluation.predictions import ImagePredictions, pair_labeled
 from pipelines.tasks.base import BestThresholds, TaskSetup, TaskSpec
 from pipelines.tasks.kinds import kind_of
+from pipelines.tasks.temperature import FittedTemperature
 from pipelines.tasks.tensors.runtime import runtime_of
 
 
@@ -27,6 +28,8 @@ def evaluate_task(
     predictions: Sequence[ImagePredictions],
     gallery: Gallery | None = None,
     best_thresholds: BestThresholds | None = None,
+    *,
+    part: Collection[int] | None = None,
 ) -> dict[str, Any]:
     """Return the task's entry in result.json (see `pipelines.spec.result`): plain numbers, None where undefined.
 
@@ -38,6 +41,8 @@ def evaluate_task(
         predictions: one for each labeled image, in any order. Those of images that are not labeled are ignored.
         gallery: for tasks that search the training split.
         best_thresholds: those found on val, to score another split; None: find those of these images.
+        part: ids of the images that are scored, and that queries are taken from; the others only belong to the
+            gallery of a task that searches its own split. None: all.
 
     Raises:
         ValueError: see `pair_labeled`; or labels that do not fit the task.
@@ -48,5 +53,22 @@ def evaluate_task(
     searched = None
     if gallery is not None and kind.searches_training_split(spec):
         searched = pair_labeled(name, runtime.output, gallery.records, gallery.predictions)
-    scores = runtime.score(TaskSetup(name, spec, categories, best_thresholds), pairs, searched)
-    return {"kind": kind.name, "num_images": len(pairs), **scores}
+    setup = TaskSetup(name, spec, categories, best_thresholds)
+    if part is None:
+        return {"kind": kind.name, "num_images": len(pairs), **runtime.score(setup, pairs, searched)}
+    is_part = [record.image_id in part for record, _ in pairs]
+    return {"kind": kind.name, "num_images": sum(is_part), **runtime.score_part(setup, pairs, is_part, searched)}
+
+
+def fit_temperature(
+    name: str,
+    spec: TaskSpec,
+    categories: Sequence[Category],
+    records: Sequence[ImageRecord],
+    predictions: Sequence[ImagePredictions],
+) -> FittedTemperature | None:
+    """Return the temperature that calibrates the scores of a task, see `evaluate_task`; None for a task without scores
+    or labels."""
+    runtime = runtime_of(spec)
+    pairs = pair_labeled(name, runtime.output, records, predictions)
+    return runtime.fit_temperature(TaskSetup(name, spec, categories), pairs)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.base.pictures import FAST_PNG
+from pipelines.evaluation.condition_charts import condition_charts
 from pipelines.evaluation.curves import Curves, Points, epoch_ends, read_curves, smoothed
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.files import write_atomic
@@ -21,6 +22,8 @@ from pipelines.tasks.tensors.runtime import runtime_of_kind
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from pipelines.spec.model import ModelSpec
 
 DOTS_PER_INCH = 110
 LOSSES = "losses/train/"
@@ -57,11 +60,18 @@ def write_plots(folder: Path, events: Path, tasks: Tasks) -> list[Path]:
     figures = _course(read_curves(lines), epoch_ends(lines))
     for name, result in tasks.items():
         figures |= {f"{name}.{chart}": figure for chart, figure in _task(name, result).items()}
-    paths = []
+    return _written(folder, figures)
+
+
+def write_condition_plots(folder: Path, model: ModelSpec, result: Mapping[str, Any]) -> list[Path]:
+    """Write <task>.corruptions.png and <task>.slices.png of a result.json that has them, and return the files."""
+    return _written(folder, condition_charts(model, result))
+
+
+def _written(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
     for chart, figure in figures.items():
-        write_atomic(folder / f"{chart}.png", _png(figure))
-        paths.append(folder / f"{chart}.png")
-    return paths
+        write_picture(figure, folder / f"{chart}.png")
+    return [folder / f"{chart}.png" for chart in figures]
 
 
 def _png(figure: Figure) -> bytes:
@@ -148,5 +158,5 @@ def _task(name: str, result: Mapping[str, Any]) -> dict[str, Figure]:
     if not classes:
         return {}
     labels = [f"{plain_text(row[label])} ({row[count]})" for row in classes]
-    columns = {metric: [row[metric] or 0.0 for row in classes] for metric in kind.plotted_class_columns}
+    columns = {metric: [row[metric] for row in classes] for metric in kind.plotted_class_columns}
     return {"classes": bar_chart(name, labels, columns), **runtime_of_kind(kind).charts(name, result)}

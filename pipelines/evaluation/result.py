@@ -1,7 +1,7 @@
 """Assemble and write result.json."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ def build_result(
     model: Mapping[str, Any],
     timing: Mapping[str, float],
     versions: Mapping[str, str],
+    corruptions: Sequence[Mapping[str, Any]] = (),
+    slices: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the content of result.json, validated against its schema.
 
@@ -36,6 +38,8 @@ def build_result(
         model: facts about the model, such as parameters and the best epoch.
         timing: seconds by phase.
         versions: of the packages that matter.
+        corruptions: the summaries of the split under corruptions.
+        slices: as `score_slices` returns them.
 
     Raises:
         pydantic.ValidationError: a number is NaN or out of its range, or a key is missing or unknown.
@@ -48,6 +52,8 @@ def build_result(
         "summary": summarize(split, tasks),
         "tasks": tasks,
         "val": val,
+        "corruptions": list(corruptions),
+        "slices": list(slices),
         "data": data.model_dump(),
         "model": model,
         "timing": timing,

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.base.quantities import quantity
+from pipelines.evaluation.conditions import condition_tables
 from pipelines.tasks.kinds import KINDS
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+    from pipelines.spec.model import ModelSpec
 
 MAX_CLASS_ROWS = 100
 """Number of classes that a table shows; result.json has all."""
@@ -40,12 +43,27 @@ def result_tables(split: str, tasks: Mapping[str, Mapping[str, Any]]) -> list[Ta
 
 def print_results(split: str, tasks: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
     """Print the tables of all tasks, by default to the standard output."""
+    _print(result_tables(split, tasks), console)
+
+
+def print_conditions(model: ModelSpec, result: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the tables of corruptions and slices of a result.json, by default to the standard output."""
+    _print(
+        [
+            _table(title, columns, [[_cell(cell) for cell in row] for row in rows], caption, names=columns[:1])
+            for title, columns, rows, caption in condition_tables(model, result)
+        ],
+        console,
+    )
+
+
+def _print(tables: Sequence[Table], console: Console | None) -> None:
     from pipelines.base.console import SafeConsole
 
     console = console or SafeConsole()
     # A narrower terminal wraps the lines itself, so that no number is cut.
     console.width = max(console.width, COLUMNS)
-    for table in result_tables(split, tasks):
+    for table in tables:
         console.print(table)
 
 

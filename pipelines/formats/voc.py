@@ -126,6 +126,9 @@ def _parse(path: Path, content: LayerContent, finding: _MakeFinding) -> Element 
         message = f"is not a VOC annotation: its root is <{tree.tag}>, and that of VOC is <annotation>; {hint}"
         content.findings.append(finding("broken_label_file", message))
         return None
+    if not len(tree):
+        message = "has an <annotation> without any element, so its image has no objects; write it again if it has some"
+        content.findings.append(finding("empty_annotation", message))
     for name, count in renamed.items():
         message = case_message(name, count, "VOC")
         content.findings.append(finding("unknown_element", message, cause=f"case of {name}"))

@@ -68,6 +68,7 @@ def export_model(
             for task, classes in sorted(categories.items())
         },
         "best_thresholds": {task: dict(best) for task, best in sorted((best_thresholds or {}).items())},
+        "temperatures": dict(sorted(model.temperatures.items())),
     }
     write_atomic(target.description, json.dumps(described, indent=1, ensure_ascii=False))
 
@@ -89,6 +90,7 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
         load_model(model, str(ExportedModelDir(folder).weights))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise _unusable(folder, str(error)) from error
+    model.temperatures = dict(description.temperatures)
     return model.eval(), job, categories
 
 

@@ -22,9 +22,10 @@ from pipelines.inference.export import load_exported, read_best_thresholds
 from pipelines.model import MultiTaskModel
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.base import BestThresholds, TaskSetup
+from pipelines.tasks.class_thresholds import ClassThresholds
 from pipelines.tasks.kinds import kind_of
 from pipelines.tasks.tensors.runtime import runtime_of
-from pipelines.tasks.thresholds import ClassThresholds, Threshold, requested_thresholds, row_thresholds, rows_above
+from pipelines.tasks.thresholds import Threshold, requested_thresholds, row_thresholds, rows_above
 
 ImageLike = Image.Image | Path | str | bytes
 """A decoded image, a file, or a file's bytes."""

@@ -15,6 +15,7 @@ from pipelines.data.dataset.checks.text import render_report
 from pipelines.data.loading.datamodule import JobData
 from pipelines.model import MultiTaskModel
 from pipelines.preflight import Inputs
+from pipelines.run.conditions import slices_of
 from pipelines.run.network import describe_network
 from pipelines.run.plan import PlanRow, make_plan
 from pipelines.run.run_precision import describe_precision, new_precision
@@ -98,6 +99,7 @@ def dry_run(job: JobSpec, inputs: Inputs, index: DatasetIndex, report: DataRepor
         ConfigError, DataError: the job would not start.
         RegistryError: MLflow does not respond, so whether the job would start is unknown.
     """
+    slices_of(job, inputs.data, index.records["test" if index.records.get("test") else "val"])
     model, init = describe_network(job, index, inputs)
     data = JobData(job.data, job.model.tasks, index, job.seed_everything)
     avoid_single_images(model, job, data, _num_processes(job.trainer))

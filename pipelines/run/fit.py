@@ -19,10 +19,11 @@ from pipelines.data.dataset.index import build_index
 from pipelines.inference.export import export_model
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
+from pipelines.run.calibration import calibrate
 from pipelines.run.completion import Completion
+from pipelines.run.conditions import score_conditions, slices_of
 from pipelines.run.finalize import (
     load_best,
-    register,
     score_split,
     write_run_result,
     write_split,
@@ -32,10 +33,13 @@ from pipelines.run.init_source import pin_version, provided_source
 from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.open_fields import is_open, with_stored_values
 from pipelines.run.plan import make_plan, render_plan
+from pipelines.run.query_pictures import write_query_pictures
+from pipelines.run.registration import register
 from pipelines.run.run_precision import describe_precision, new_precision
 from pipelines.run.sample_pictures import write_sample_pictures
 from pipelines.run.tracked_run import log_result, tracked
 from pipelines.run.workflow import Parts
+from pipelines.run.worst_pictures import write_worst_images
 from pipelines.run_folder.attempt_log import attempt_log
 from pipelines.run_folder.events import EventLog, StageData
 from pipelines.run_folder.files import write_atomic
@@ -134,6 +138,7 @@ class FitWorkflow:
             job = self._completed(job, index)
             self.stop.wait_for_checks()
             self._attempt = Attempt(job, self.inputs, index, report, self.run_dir, self.stop, self.clock)
+            slices_of(job, self.inputs.data, index.records[self._attempt.split])  # raises before training
             if busy and accelerator_of(job.trainer) == "cpu":
                 self._attempt.warn(busy)
             with (
@@ -225,15 +230,22 @@ def train_and_score(attempt: Attempt, parts: Parts) -> None:
         trainer.validate(module, dataloaders=data.evaluation_loaders("val"), verbose=False)
     trainer.strategy.barrier()
     best = load_best(module, attempt.run_dir)
+    if attempt.job.evaluation.calibrate == "temperature":
+        best = calibrate(attempt, module, data, trainer, best)
     attempt.scoring.best_thresholds = thresholds = best_thresholds(attempt.job.model.tasks, best["val"]["tasks"])
     attempt.start_stage("evaluating")
     scored = score_split(attempt, trainer, module, data, attempt.split)
+    slices = slices_of(attempt.job, attempt.inputs.data, attempt.index.records[attempt.split])
+    corruptions = attempt.job.evaluation.corruptions
+    conditions = score_conditions(attempt, module, data, trainer, scored, slices, corruptions=corruptions)
     close_ranks()
     if is_rank_zero():
         write_split(attempt, scored)
         write_sample_pictures(attempt, attempt.split, scored.predictions, thresholds)
+        write_query_pictures(attempt, attempt.split, scored.scores.tasks)
+        write_worst_images(attempt, attempt.split, scored.scores.tasks)
         export_model(module.model, attempt.job, attempt.index.categories, attempt.run_dir.model, thresholds)
-        write_run_result(attempt, module, best, scored)
+        write_run_result(attempt, module, best, scored, conditions)
 
 
 def _print_plan(attempt: Attempt, module: MultiTaskModule) -> None:

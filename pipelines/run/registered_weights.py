@@ -21,8 +21,7 @@ from pipelines.tracking.registry import Registry
 class RegisteredWeights(WeightsSource):
     """The exported model of a version, which is copied to a folder while a run needs it.
 
-    Its methods raise ConfigError if the registry lacks the model, alias or version, and RegistryError if MLflow does
-    not respond.
+    Its methods raise RegistryError if MLflow does not respond, which may pass: the run can be repeated as it is.
 
     Attributes:
         uri: `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
@@ -52,12 +51,20 @@ class RegisteredWeights(WeightsSource):
         return self.folder if self.folder and self.folder.is_dir() else None
 
     def problem(self) -> str | None:
-        find_version(self.uri)
+        if self.path() is not None:
+            return None
+        try:
+            find_version(self.uri)
+        except ConfigError as error:
+            return error.problems[0].message
         return None
 
     def download(self, folder: Path) -> Path:
         target = folder / self.file_name
-        download_model(self.uri, target)
+        try:
+            download_model(self.uri, target)
+        except ConfigError as error:
+            raise ValueError(error.problems[0].message) from error
         return target
 
 
@@ -82,9 +89,9 @@ def find_version(uri: str) -> ModelVersion:
         raise _unavailable(uri, error) from error
     if version is not None:
         return version
-    known = "the model is not registered"
+    known = "the model is not registered; write the name of a registered one, or of a file"
     if aliases is not None:
-        known = f"the model's aliases are {', '.join(sorted(aliases)) or '(none)'}"
+        known = f"the model's aliases are {', '.join(sorted(aliases)) or '(none)'}; write one of them, or a version"
     raise ConfigError(FieldProblem(FIELD, f"got {uri!r}, which is not in MLflow at {registry.store.label}; {known}"))
 
 

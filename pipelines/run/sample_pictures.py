@@ -10,11 +10,12 @@ from pipelines.evaluation.sample_choice import choose_samples, image_f1
 from pipelines.run.attempt import Attempt
 from pipelines.spec.tasks import Task
 from pipelines.tasks.base import BestThresholds, Drawing, TaskSetup
+from pipelines.tasks.class_thresholds import ClassThresholds, class_thresholds
 from pipelines.tasks.kinds import kind_of
 from pipelines.tasks.labels import box_labels
 from pipelines.tasks.tensors.outputs import TaskOutput
 from pipelines.tasks.tensors.runtime import runtime_of
-from pipelines.tasks.thresholds import ClassThresholds, class_thresholds, rows_above
+from pipelines.tasks.thresholds import rows_above
 
 NUM_SAMPLE_PICTURES = 8
 CELL_PX = (480, 1280)

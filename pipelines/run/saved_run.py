@@ -4,7 +4,7 @@ Nothing that the run wrote is changed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +41,7 @@ class SavedRun:
         state: of the network, under the names of `MultiTaskModel`.
         categories: by task, in the order of the labels.
         val_tasks: scores of these weights on val, by task; None except for the best weights.
+        temperatures: of calibrated scores by task; empty except for the best weights.
     """
 
     run_dir: RunDir
@@ -51,6 +52,7 @@ class SavedRun:
     step: int
     categories: dict[str, list[Category]]
     val_tasks: Mapping[str, Any] | None
+    temperatures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def best_thresholds(self) -> dict[str, BestThresholds]:
@@ -62,6 +64,7 @@ class SavedRun:
         model = build_model(self.job.model, self.categories)
         model.load_state_dict(self.state)
         fold_as_configured(model, self.job.model)
+        model.temperatures = dict(self.temperatures)
         return model
 
 
@@ -94,7 +97,15 @@ def load_run(run_dir: RunDir, job: JobSpec, weights: Weights = "best") -> SavedR
     categories = {task: [Category(*pair) for pair in pairs] for task, pairs in best["categories"].items()}
     if weights == "best":
         return SavedRun(
-            run_dir, job, weights, best["state_dict"], best["epoch"], best["step"], categories, best["val"]["tasks"]
+            run_dir,
+            job,
+            weights,
+            best["state_dict"],
+            best["epoch"],
+            best["step"],
+            categories,
+            best["val"]["tasks"],
+            best.get("temperatures", {}),
         )
     if not run_dir.last_checkpoint.exists():
         raise ConfigError(FieldProblem("--weights", f"got {weights}; {run_dir.path} has no last.ckpt, write best"))

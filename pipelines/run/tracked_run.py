@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipelines.base.errors import Stopped
+from pipelines.evaluation.conditions import condition_metrics
 from pipelines.run.attempt import Attempt
 from pipelines.run.versions import git_commit
 from pipelines.run_folder.tracking_files import RunStatus
@@ -63,11 +64,16 @@ def log_result(attempt: Attempt) -> None:
     step = result["model"]["best_step"]
     attempt.tracker.log_metrics(result["summary"], step=step)
     attempt.tracker.log_metrics(class_metrics(result), step=step)
+    attempt.tracker.log_metrics(analysis_metrics(result), step=step)
+    attempt.tracker.log_metrics(condition_metrics(attempt.job.model, result), step=step)
     attempt.tracker.log_tags(result["versions"])
     for path in (attempt.run_dir.result, attempt.run_dir.config_yaml, attempt.run_dir.data_report):
         attempt.tracker.log_artifact(path)
-    for folder in (attempt.run_dir.predictions, attempt.run_dir.ground_truth, attempt.run_dir.plots):
-        attempt.tracker.log_artifact(folder, folder.name)
+    run_dir = attempt.run_dir
+    for folder in (run_dir.predictions, run_dir.ground_truth, run_dir.plots, run_dir.worst_folder):
+        # Runs without a detection task, or of earlier versions, have no worst images.
+        if folder != run_dir.worst_folder or folder.is_dir():
+            attempt.tracker.log_artifact(folder, folder.name)
 
 
 def class_metrics(result: dict[str, Any]) -> dict[str, float | None]:
@@ -79,4 +85,18 @@ def class_metrics(result: dict[str, Any]) -> dict[str, float | None]:
         for row in rows:
             for metric in kind.plotted_class_columns:
                 metrics[f"{result['split']}/{name}/per_class/{row[kind.class_columns[0]]}/{metric}"] = row[metric]
+    return metrics
+
+
+def analysis_metrics(result: dict[str, Any]) -> dict[str, float | None]:
+    """Return the costs of errors as `<split>/<task>/errors/<kind>`, and calibration errors as `<split>/<task>/ece`."""
+    metrics: dict[str, float | None] = {}
+    for name, task in result["tasks"].items():
+        prefix = f"{result['split']}/{name}"
+        views = KINDS[task["kind"]].analyses(task)
+        if "errors" in views:
+            costs = views["errors"]["errors"]["cost"]
+            metrics |= {f"{prefix}/errors/{kind}": cost for kind, cost in costs.items()}
+        if "calibration" in views:
+            metrics[f"{prefix}/ece"] = views["calibration"]["calibration"]["ece"]
     return metrics

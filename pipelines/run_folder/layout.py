@@ -185,6 +185,19 @@ class RunDir:
         return self.output / "ground_truth"
 
     @property
+    def worst_folder(self) -> Path:
+        """The worst images of tasks that have such a list, and labels to review."""
+        return self.output / "worst"
+
+    def worst(self, task: str) -> Path:
+        """See `pipelines.tasks.worst_images.WorstImages`."""
+        return self.worst_folder / f"{task}.json"
+
+    def suspicions(self, task: str) -> Path:
+        """Labels to review, as a COCO instances file."""
+        return self.worst_folder / f"{task}.coco.json"
+
+    @property
     def plots(self) -> Path:
         return self.output / "plots"
 

@@ -109,11 +109,38 @@ class BudgetUse(FileSchema):
     used_s: float
 
 
+class PromotionRecord(FileSchema):
+    """The decision whether a registered version becomes the champion, see `pipelines.tracking.challenge.Promotion`.
+
+    Attributes:
+        promote_if: the rule of the document.
+        metric: that decides.
+        champion: number of the champion before the decision.
+        low: lower end of the 95 % interval of the difference to the champion; None if it was not computed.
+        high: its upper end.
+    """
+
+    promote_if: str
+    metric: str
+    is_promoted: bool
+    reason: str
+    value: float | None
+    champion: int | None
+    champion_value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
 class Registration(FileSchema):
-    """registration.json: the version of MLflow's registry that the run's model became."""
+    """registration.json: the version of MLflow's registry that the run's model became.
+
+    Attributes:
+        promotion: None in files of earlier versions.
+    """
 
     name: str
     version: int
+    promotion: PromotionRecord | None = None
 
 
 class DataReportFile(FileSchema):

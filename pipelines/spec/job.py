@@ -7,6 +7,7 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 from pipelines.base.names import Name
 from pipelines.spec.base import Spec
 from pipelines.spec.data import DataSpec, PKSpec, RepeatFactorSpec, ShuffleSpec
+from pipelines.spec.evaluation import EvaluationSpec
 from pipelines.spec.model import ModelSpec
 from pipelines.spec.training import TrackingSpec, TrainerSpec
 from pipelines.spec.transfer import fill_in, min_epochs
@@ -21,6 +22,7 @@ class JobSpec(Spec):
     trainer: TrainerSpec = TrainerSpec()
     model: ModelSpec
     data: DataSpec
+    evaluation: EvaluationSpec = EvaluationSpec()
     tracking: TrackingSpec | None = Field(TrackingSpec(), description="MLflow run; null: the run is not tracked")
 
     @model_validator(mode="after")

@@ -1,18 +1,22 @@
 """What `model.json` of an exported model says. Torch-free."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from pipelines.base.records import Category
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.base import BestThresholds, Share
-from pipelines.tasks.thresholds import ClassThresholds, Threshold, row_thresholds
+from pipelines.tasks.class_thresholds import ClassThresholds
+from pipelines.tasks.thresholds import Threshold, row_thresholds
 
 FORMAT = 1
 
+Temperature = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+_TEMPERATURES: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, Temperature])
 _BEST_THRESHOLDS: TypeAdapter[dict[str, BestThresholds]] = TypeAdapter(dict[str, Mapping[str, Share | None]])
 
 
@@ -24,11 +28,13 @@ class ModelDescription:
         job: the document that it was trained with.
         categories: by task, the classes (identities of an embedding) in the order of the labels.
         best_thresholds: by task; models of earlier versions have none.
+        temperatures: of calibrated scores, by task.
     """
 
     job: JobSpec
     categories: Mapping[str, Sequence[Category]]
     best_thresholds: Mapping[str, BestThresholds]
+    temperatures: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, described: Any) -> "ModelDescription":
@@ -45,9 +51,13 @@ class ModelDescription:
             best = _BEST_THRESHOLDS.validate_python(content.get("best_thresholds", {}))
         except ValidationError as error:
             raise ValueError(f"its best_thresholds cannot be read ({error.error_count()} errors)") from error
+        try:
+            temperatures = _TEMPERATURES.validate_python(content.get("temperatures", {}))
+        except ValidationError as error:
+            raise ValueError(f"its temperatures cannot be read ({error.error_count()} errors)") from error
         if missing := job.model.tasks.keys() - categories.keys():
             raise ValueError(f"it has no categories of {', '.join(sorted(missing))}")
-        return cls(job, categories, best)
+        return cls(job, categories, best, temperatures)
 
     def row_thresholds(
         self, threshold: Threshold | None, classes: Collection[str] | None

@@ -48,6 +48,46 @@ class DataResult(Spec):
     skipped: list[SkippedImage]
 
 
+class CorruptedResult(Spec):
+    """The split under one corruption of its images; the keys of `summary` are those of the clean numbers."""
+
+    corruption: str
+    strength: Literal[1, 2, 3]
+    setting: str = Field(description="the strength in words")
+    summary: dict[str, float | None]
+
+
+class SliceNumbers(Spec):
+    """One task on a slice; `num_images` counts the images that are labeled for it."""
+
+    num_images: int
+    numbers: dict[str, float | None]
+
+
+class SliceResult(Spec):
+    """The images with one value in a column of the table of slices."""
+
+    value: str
+    num_images: int
+    tasks: dict[str, SliceNumbers]
+
+
+class WorstSlice(Spec):
+    """The slice of a column with the lowest main metric of a task."""
+
+    value: str
+    metric: str
+    number: float
+
+
+class SliceColumn(Spec):
+    """The slices by one column, and the worst one by task; null where the metric is undefined in all of them."""
+
+    column: str
+    values: list[SliceResult]
+    worst: dict[str, WorstSlice | None]
+
+
 class RunResult(SplitResult):
     """The whole result; `summary` and `tasks` are about `split`, which is test if the data has one."""
 
@@ -55,6 +95,8 @@ class RunResult(SplitResult):
     split: Split
     select: Selected
     val: SplitResult | None = Field(description="null if val was not scored")
+    corruptions: list[CorruptedResult] = Field([], description="empty if they were not requested")
+    slices: list[SliceColumn] = Field([], description="empty if none were requested")
     data: DataResult | None = Field(None, description="null in results of earlier versions")
     model: dict[str, JsonValue]
     timing: dict[str, float]

@@ -69,9 +69,18 @@ class TrainerSpec(Spec):
         return strategy
 
 
+PromoteIf = Literal["better", "surely_better", "never"]
+
+
 class TrackingSpec(Spec):
     """MLflow: the experiment, and the name under which the best model is registered."""
 
     experiment: Annotated[str, Field(min_length=1, max_length=500)] = "pyramidion"
     # MLflow allows no dots in this name, unlike other names in the document.
     register_as: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")] | None = None
+    promote_if: PromoteIf = Field(
+        "better",
+        description="when the registered version becomes the champion: if it is better by model.select on val; "
+        "surely_better: only if also the 95 % interval of the difference excludes zero (paired bootstrap over the val "
+        "images); never: only by hand",
+    )

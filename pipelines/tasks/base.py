@@ -24,6 +24,7 @@ from pipelines.tasks.answer_files import AnswerFile, AnswerJson, FileFormat, Pla
 
 if TYPE_CHECKING:
     from pipelines.tasks.resampling import ScoredImages
+    from pipelines.tasks.worst_images import WorstFiles
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Total = Annotated[int, Field(ge=0)]
@@ -248,6 +249,18 @@ class TaskKind(ABC, Generic[SpecT]):
             OSError: a file cannot be read.
             ValueError: a file is damaged, or lacks what a comparison needs.
         """
+        return None
+
+    def analyses(self, result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the analyses of an entry in result.json by name: the fields that `pipelines.spec.analyses` has beside
+        those of `TaskAnalysis`."""
+        return {}
+
+    def worst_images(
+        self, result: Mapping[str, Any], predictions: Path, ground_truth: Path | None
+    ) -> "WorstFiles | None":
+        """Return the images that cost most, and suspicious labels, of the files of a run (see `scored_images`); None
+        for kinds without such a list."""
         return None
 
     def table_caption(self, result: Mapping[str, Any]) -> str:

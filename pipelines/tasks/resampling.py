@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 Counts = NDArray[np.float64]
 """Whole numbers; float64, because products of matrices of integers are slow."""
-Booleans = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ has removed.
 
 from collections.abc import Collection, Mapping, Sequence
 from math import inf
-from statistics import median
 from typing import Any, Final, Literal
 
 from pipelines.base.errors import ConfigError, FieldProblem
@@ -14,6 +13,7 @@ from pipelines.base.records import Category
 from pipelines.base.suggestions import did_you_mean
 from pipelines.tasks.answer_files import AnswerJson
 from pipelines.tasks.base import BestThresholds, TaskSpec
+from pipelines.tasks.class_thresholds import ClassThresholds, class_thresholds
 from pipelines.tasks.kinds import kind_of
 
 BEST: Final = "best"
@@ -21,13 +21,6 @@ Threshold = Literal["best"] | float
 """The request: `best`, or a number in [0, 1] for all classes."""
 
 VALID_THRESHOLDS = "write best, or a number from 0 to 1, such as 0.4"
-
-DEFAULT_THRESHOLD = 0.5
-"""For a task without a class that has a best threshold."""
-
-
-ClassThresholds = Mapping[str, float]
-"""The threshold of each class of a task by its name."""
 
 
 class ThresholdUnusable(ConfigError):
@@ -149,13 +142,6 @@ def _unknown_class(label: str, known: Sequence[str]) -> str:
     hint = did_you_mean(label, known)
     listed = f"{'? The' if hint else 'the'} model has {', '.join(known[:20])}{more}"
     return f"got {label!r}, which is not a class of the model; {hint}{listed}"
-
-
-def class_thresholds(best: BestThresholds) -> ClassThresholds:
-    """Return a threshold for each class: the best one, else the median of the other classes, else 0.5."""
-    defined = [value for value in best.values() if value is not None]
-    fallback = median(defined) if defined else DEFAULT_THRESHOLD
-    return {label: fallback if value is None else value for label, value in best.items()}
 
 
 def rows_above(spec: TaskSpec, answer: AnswerJson, thresholds: ClassThresholds) -> list[bool]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines.run_folder.schemas import PromotionRecord
 from pipelines.tracking.mlflow_names import mlflow_key
 from pipelines.tracking.model_archive import ArchiveFacts
 
@@ -15,6 +16,8 @@ DEFAULT_TENANT = "local"
 """The owner of models without this tag."""
 FINGERPRINT_TAG = "pyramidion.val_fingerprint"
 SELECT_TAG = "pyramidion.select"
+PROMOTION_TAG = "pyramidion.promotion"
+"""Tag of a version with the decision whether it becomes the champion, a `PromotionRecord`."""
 SHA256_TAG, SIZE_TAG = "pyramidion.archive_sha256", "pyramidion.archive_bytes"
 
 
@@ -54,6 +57,14 @@ class ModelVersion:
     def select(self) -> str | None:
         """Mode and metric that champions are compared by, such as `max val/cells/AP`."""
         return self.tags.get(SELECT_TAG)
+
+    @property
+    def promotion(self) -> PromotionRecord | None:
+        """The decision whether it becomes the champion; None for versions of older programs."""
+        try:
+            return PromotionRecord.model_validate_json(self.tags.get(PROMOTION_TAG, ""))
+        except ValueError:
+            return None
 
     @property
     def val_metrics(self) -> dict[str, float]:

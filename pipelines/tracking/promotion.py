@@ -10,11 +10,13 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pipelines.base.errors import PyramidionError, RegistryError
 from pipelines.spec.learning import SelectSpec
-from pipelines.tracking.model_versions import ModelVersion
+from pipelines.spec.training import PromoteIf
+from pipelines.tracking.challenge import Challenge, Interval, Promotion, no_interval
+from pipelines.tracking.model_versions import PROMOTION_TAG, ModelVersion
 from pipelines.tracking.registry import CHAMPION, Registry
 
 MAX_REASON_LENGTH = 1000
@@ -43,27 +45,6 @@ class AliasMove:
     by: str
     at: float
     reason: str
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """The decision whether a version becomes the champion.
-
-    Attributes:
-        is_promoted: whether it became the champion.
-        reason: `first`: the model had no champion; `stored`: compared with the champion's stored metric, of the same
-            val data; `scored`: the champion was scored on that data; `same`: the version is the champion already;
-            `undefined`: the metric of one of them is undefined.
-        value: metric of the version.
-        champion: the champion before the decision.
-        champion_value: its metric.
-    """
-
-    is_promoted: bool
-    reason: Literal["first", "stored", "scored", "same", "undefined"]
-    value: float | None
-    champion: ModelVersion | None
-    champion_value: float | None
 
 
 def move_alias(
@@ -107,55 +88,38 @@ def promote_if_better(
     val_fingerprint: str,
     score: Callable[[ModelVersion], float | None],
     by: str,
+    promote_if: PromoteIf = "better",
+    interval: Callable[[ModelVersion], Interval | None] = no_interval,
 ) -> Promotion:
     """Make `version` the champion if it is the first, or better than the current champion by `select`.
 
     A version whose metric is undefined is never promoted; a champion that cannot be scored remains champion. If another
-    version becomes the champion meanwhile, the decision is made again.
+    version becomes the champion meanwhile, the decision is made again. The decision becomes a tag of the version.
 
     Args:
         registry: has the version.
         version: returned by `Registry.register`.
-        select: the deciding metric and its direction.
-        val_fingerprint: of the val data of the version's metrics.
-        score: returns the metric of another version on that data, or None if undefined; called only if the champion's
-            stored metric is of other data, or is missing.
+        select, val_fingerprint, score: see `Challenge`.
         by: who promotes it.
+        promote_if: the rule: `surely_better` also requires that `interval` excludes zero, `never` promotes nothing.
+        interval: see `Challenge`.
     """
-    value = version.metric(select.metric)
-    scored: dict[int, float | None] = {}
-
-    def metric_of(champion: ModelVersion) -> tuple[float | None, Literal["stored", "scored"]]:
-        stored = champion.metric(select.metric) if champion.val_fingerprint == val_fingerprint else None
-        if stored is not None:
-            return stored, "stored"
-        if champion.version not in scored:
-            scored[champion.version] = score(champion)
-        return scored[champion.version], "scored"
-
+    challenge = Challenge(version, select, promote_if, val_fingerprint, score, interval)
     for _ in range(_MAX_TRIES):
         champion = registry.by_alias(version.name, CHAMPION)
-        if champion is not None and champion.version == version.version:
-            return Promotion(False, "same", value, champion, value)
-        if value is None:
-            return Promotion(False, "undefined", value, champion, None)
-        decision = Promotion(True, "first", value, None, None)
-        if champion is not None:
-            champion_value, reason = metric_of(champion)
-            if champion_value is None or champion_value != champion_value:
-                return Promotion(False, "undefined", value, champion, champion_value)
-            is_better = value > champion_value if select.mode == "max" else value < champion_value
-            decision = Promotion(is_better, reason, value, champion, champion_value)
-        if not decision.is_promoted:
-            return decision
-        expected = None if champion is None else champion.version
-        why = f"{select.metric} {value:.6g}"
-        if decision.champion_value is not None:
-            why += f" instead of {decision.champion_value:.6g}"
-        try:
-            move_alias(registry, version.name, CHAMPION, version.version, expected=expected, by=by, reason=why)
-        except AliasMoved:
-            continue
+        decision = challenge.decide(champion)
+        if decision.is_promoted:
+            expected = None if champion is None else champion.version
+            why = f"{select.metric} {decision.value:.6g}"
+            if decision.champion_value is not None:
+                why += f" instead of {decision.champion_value:.6g}"
+            try:
+                move_alias(registry, version.name, CHAMPION, version.version, expected=expected, by=by, reason=why)
+            except AliasMoved:
+                continue
+        if decision.reason != "same":  # which would hide how it became the champion
+            record = decision.record(promote_if, select.metric)
+            registry.set_version_tag(version, PROMOTION_TAG, record.to_json())
         return decision
     raise RegistryError(f"{version.name}: the champion has moved {_MAX_TRIES} times during the comparison with it")
 

@@ -6,7 +6,7 @@ The tags of a version hold what later runs compare with: its metrics on val, and
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.base.errors import RegistryError
 from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_names import cut, mlflow_key
+from pipelines.tracking.mlflow_queries import pages, quoted, unless_absent
 from pipelines.tracking.mlflow_store import Store, connect, one_line
 from pipelines.tracking.model_archive import archive_facts
 from pipelines.tracking.model_artifacts import delete_files, download_files, made_by_mlflow, read_description
@@ -90,7 +91,7 @@ class Registry:
     def models(self) -> list[RegisteredModel]:
         """Return all registered models, sorted by name."""
         with self._connected() as client:
-            return [as_model(row) for row in _pages(client.search_registered_models, order_by=["name"])]
+            return [as_model(row) for row in pages(client.search_registered_models, order_by=["name"])]
 
     def versions_of_runs(self, run_ids: Sequence[str]) -> list[ModelVersion]:
         """Return the versions that some MLflow runs have registered, without their aliases."""
@@ -98,7 +99,7 @@ class Registry:
             rows = [
                 row
                 for run_id in run_ids
-                for row in _pages(client.search_model_versions, filter_string=f"run_id = {_quoted(run_id)}")
+                for row in pages(client.search_model_versions, filter_string=f"run_id = {quoted(run_id)}")
             ]
             return [as_version(row, {}) for row in rows]
 
@@ -107,13 +108,13 @@ class Registry:
         with self._connected() as client:
             if (aliases := self._aliases(name)) is None:
                 return []
-            found = _pages(client.search_model_versions, filter_string=f"name = {_quoted(name)}")
+            found = pages(client.search_model_versions, filter_string=f"name = {quoted(name)}")
             return sorted((as_version(row, aliases) for row in found), key=lambda v: -v.version)
 
     def runs_of_models(self) -> frozenset[str]:
         """Return the ids of the MLflow runs that versions of any model belong to."""
         with self._connected() as client:
-            return frozenset(row.run_id for row in _pages(client.search_model_versions) if row.run_id)
+            return frozenset(row.run_id for row in pages(client.search_model_versions) if row.run_id)
 
     def version(self, name: str, number: int) -> ModelVersion | None:
         """Return one version; None if it does not exist."""
@@ -177,7 +178,7 @@ class Registry:
     def tags(self, name: str) -> dict[str, str]:
         """Return the tags of a model; none if it does not exist."""
         with self._connected() as client:
-            row = _unless_absent(client.get_registered_model, name)
+            row = unless_absent(client.get_registered_model, name)
             return {} if row is None else dict(row.tags)
 
     def create_model(self, name: str, tags: Mapping[str, str]) -> None:
@@ -195,6 +196,11 @@ class Registry:
         """Set a tag of a model."""
         with self._connected() as client:
             client.set_registered_model_tag(name, key, text)
+
+    def set_version_tag(self, version: ModelVersion, key: str, text: str) -> None:
+        """Set a tag of a version."""
+        with self._connected() as client:
+            client.set_model_version_tag(version.name, str(version.version), key, text)
 
     def remove_tag(self, name: str, key: str) -> None:
         """Remove a tag of a model."""
@@ -232,15 +238,15 @@ class Registry:
             raise RegistryError(f"MLflow at {self.store.label}: {one_line(error)}") from error
 
     def _aliases(self, name: str) -> dict[str, int] | None:
-        row = _unless_absent(self._client.get_registered_model, name)
+        row = unless_absent(self._client.get_registered_model, name)
         return None if row is None else {alias: int(version) for alias, version in row.aliases.items()}
 
     def _version(self, name: str, number: int) -> ModelVersion | None:
-        row = _unless_absent(self._client.get_model_version, name, str(number))
+        row = unless_absent(self._client.get_model_version, name, str(number))
         return None if row is None else as_version(row, self._aliases(name) or {})
 
     def _owned_version(self, name: str, owner: str) -> ModelVersion | None:
-        found = self._client.search_model_versions(f"name = {_quoted(name)} and tags.`{OWNER_TAG}` = '{owner}'")
+        found = self._client.search_model_versions(f"name = {quoted(name)} and tags.`{OWNER_TAG}` = '{owner}'")
         return as_version(found[0], {}) if found else None
 
     def _create_version(self, exported: Path, name: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion:
@@ -272,29 +278,3 @@ class Registry:
             model_id=logged.model_id,
         )
         return as_version(row, {})
-
-
-def _unless_absent(get: Callable[..., Any], *key: str) -> Any:
-    """Return the result of `get`; None if nothing has that key, or if MLflow does not accept it as a name."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return get(*key)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-
-
-def _quoted(name: str) -> str:
-    """Return a model's name as a string literal of MLflow's filters, which have no escapes."""
-    return f'"{name}"' if "'" in name else f"'{name}'"
-
-
-def _pages(search: Callable[..., Any], **options: Any) -> Iterator[Any]:
-    token: str | None = None
-    while True:
-        page = search(**options, page_token=token)
-        yield from page
-        if not (token := page.token):
-            return

@@ -5,11 +5,9 @@ Torch-free.
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipelines.base.errors import PyramidionError, RankError, error_text
+from pipelines.base.process_folder import ProcessFolder, remove_abandoned_folders
 from pipelines.base.ranks import LOCAL_RANK, local_rank
 from pipelines.base.signals import held_stop_signals, release_stop_signals, signal_name
 from pipelines.run_folder.files import write_atomic
@@ -33,6 +32,7 @@ END_TIMEOUT_S = 30.0
 """Time that the other ranks have to end after rank 0, before they are killed."""
 
 _children: list[subprocess.Popen[bytes]] = []
+_folder: ProcessFolder | None = None
 _is_closed = threading.Event()
 
 
@@ -69,7 +69,10 @@ def start_ranks(num_processes: int) -> None:
         return
     if LOCAL_RANK in os.environ:
         raise RankError(f"{LOCAL_RANK} is set; start one process alone, without a launcher, and it starts the others")
-    os.environ[RENDEZVOUS_VARIABLE] = tempfile.mkdtemp(prefix="pyramidion-")
+    global _folder
+    remove_abandoned_folders()
+    _folder = ProcessFolder()
+    os.environ[RENDEZVOUS_VARIABLE] = str(_folder.path)
     _is_closed.clear()
     command = [sys.executable, *sys.orig_argv[1:]]
     # A signal to the process group, sent while a rank still imports, stays pending until the rank has its handlers.
@@ -168,10 +171,11 @@ def _end(patience_s: float) -> None:
     while _is_running() and time.monotonic() < deadline:
         time.sleep(0.05)
     kill_ranks()
-    if _children:
+    if _folder is not None:
         stop_watching()
         _children.clear()
-        shutil.rmtree(os.environ.pop(RENDEZVOUS_VARIABLE), ignore_errors=True)
+        del os.environ[RENDEZVOUS_VARIABLE]
+        _remove_folder()
 
 
 def _watch() -> None:
@@ -183,8 +187,15 @@ def _watch() -> None:
             return
         print(error_text(fault), file=sys.stderr, flush=True)
         kill_ranks()
-        shutil.rmtree(os.environ[RENDEZVOUS_VARIABLE], ignore_errors=True)
+        _remove_folder()
         os._exit(fault.exit_code)
+
+
+def _remove_folder() -> None:
+    global _folder
+    if _folder is not None:
+        _folder.remove()
+        _folder = None
 
 
 def _end_with_parent(parent: int) -> None:

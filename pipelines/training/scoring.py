@@ -95,7 +95,8 @@ class Scoring(Callback):
         gathered = self.collector.gather()
         outcome: Scores | PyramidionError | None = None
         if gathered is not None:
-            self.predictions, self.gallery = gathered
+            # A pass over corrupted images reads no gallery; it uses that of the pass before.
+            self.predictions, self.gallery = gathered[0], gathered[1] or self.gallery
             try:
                 outcome = self._scores(self.collector.split)
             except PyramidionError as error:
@@ -127,6 +128,7 @@ class BestCheckpoint(Callback):
 
     The last weights are kept while the score is undefined. best.ckpt contains plain types and tensors only:
     {"state_dict", "epoch", "step", "select", "val": {"summary", "tasks"}, "categories": by task [(id, name)]}.
+    `pipelines.run.calibration` adds {"temperatures": by task}.
 
     Args:
         run_dir: folder for the checkpoint.

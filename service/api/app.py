@@ -20,6 +20,7 @@ from service.api.openapi import describe
 from service.api.query_parameters import reject_ignored_parameters
 from service.api.request_log import RequestLog
 from service.api.routes import (
+    analyses,
     audit,
     batch_predictions,
     catalog,
@@ -33,6 +34,7 @@ from service.api.routes import (
     models,
     predictions,
     results,
+    worst,
 )
 from service.api.thread_pools import ThreadPools, Work
 from service.api.url_characters import NoNulCharacters
@@ -106,6 +108,8 @@ def create_app(settings: Settings) -> FastAPI:
         jobs,
         events,
         results,
+        analyses,
+        worst,
         comparison,
         predictions,
         models,

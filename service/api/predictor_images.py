@@ -12,9 +12,9 @@ import httpx2
 from starlette.responses import Response
 
 from service.api.predictor_link import PredictorLink
-from service.rest.model_schemas import IMAGE_POINTER, VERSION_HEADER
+from service.rest.model_schemas import IMAGE_POINTER, VERSION_HEADER, WARNINGS_HEADER
 
-_KEPT = ("content-type", "retry-after", "model-version")
+_KEPT = ("Content-Type", "Retry-After", VERSION_HEADER, WARNINGS_HEADER)
 
 
 def forwarded(answer: httpx2.Response) -> Response:

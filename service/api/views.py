@@ -14,7 +14,7 @@ from pipelines.tracking.model_archive import ArchiveFacts
 from pipelines.tracking.model_versions import ModelVersion
 from service.jobs.kinds.registry import JOB_KINDS
 from service.rest.audit_schemas import Change
-from service.rest.model_schemas import ArchiveView, ModelVersionView
+from service.rest.model_schemas import ArchiveView, ModelVersionView, PromotionDecision
 from service.rest.schemas import AttemptView, EventView, Failure, JobSummary, JobView, Progress, Resources
 from service.states import FailureKind
 from service.store.audit import AuditRow
@@ -124,6 +124,7 @@ def model_version_view(version: ModelVersion, job_id: str | None) -> ModelVersio
         val_fingerprint=version.val_fingerprint,
         val_metrics=version.val_metrics,
         archive=archive_view(version.archive),
+        promotion=None if version.promotion is None else PromotionDecision(**version.promotion.model_dump()),
     )
 
 

@@ -63,6 +63,7 @@ def version_page(version: ModelVersionDetails) -> Group:
         "data set": version.dataset,
         "start weights": version.start_weights,
         "select": version.select,
+        "promotion": _promotion(version),
         "SHA-256": version.archive.sha256 if version.archive else None,
     }
     metrics = Table("metric", "value", box=SIMPLE_HEAD)
@@ -94,6 +95,17 @@ def deletion_question(name: str, number: int | None, model: ModelView) -> str:
     if number is not None:
         return f"Delete version {number} of {name} with its files?"
     return f"Delete {name} with {quantity(len(model.versions), 'version')} and all files?"
+
+
+def _promotion(version: ModelVersionDetails) -> str | None:
+    """Return the decision of the run in words; None for versions of older programs."""
+    found = version.promotion
+    if found is None:
+        return None
+    text = f"{'promoted' if found.is_promoted else 'not promoted'} ({found.reason}; rule: {found.promote_if})"
+    if found.low is not None and found.high is not None:
+        text += f", 95 % interval of the difference {found.low:+.4g} to {found.high:+.4g}"
+    return text
 
 
 def _aliases(aliases: dict[str, int]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Self
 
+from pipelines.base.process_folder import remove_abandoned_folders
 from pipelines.run_folder.attempt_files import AttemptExit, ShimProcess
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, AttemptDir
 from service.boot_clock import boot_id
@@ -139,7 +140,8 @@ class LocalExecutor:
     def sweep(self, folder: Path) -> bool:
         """Kill all processes of an attempt, including a living shim; return True once all of them have exited.
 
-        It waits for at most `SWEEP_S`. If the kernel needs longer, the next sweep continues.
+        It waits for at most `SWEEP_S`. If the kernel needs longer, the next sweep continues. Temporary folders of
+        processes that were killed are removed.
         """
         folder = folder.resolve()
         deadline = time.monotonic() + SWEEP_S
@@ -148,6 +150,7 @@ class LocalExecutor:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.01)
+        remove_abandoned_folders()
         return True
 
     def sweep_orphans(self, known: Iterable[Path], below: Path) -> None:

@@ -40,7 +40,7 @@ from service.predictor.batching import Batcher
 from service.predictor.model_cache import ModelCache, ModelNotFound, ModelReference
 from service.predictor_address import HEALTH_PATH
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
-from service.rest.model_schemas import IMAGE_POINTER, VERSION_HEADER
+from service.rest.model_schemas import IMAGE_POINTER, VERSION_HEADER, WARNINGS_HEADER
 from service.rest.problems import problem_response
 from service.rest.schemas import ProblemField
 from service.settings import Settings
@@ -99,6 +99,7 @@ class PredictionService:
             if drawn_on is not None:
                 min_score = MIN_SHOWN_SCORE if threshold is None else 0.0
                 picture = await _in(self._resizers, _picture, predictor, drawn_on, answer, min_score)
+                headers |= {WARNINGS_HEADER: json.dumps(warnings)} if warnings else {}
                 return Response(picture, 200, headers, "image/png")
             return Response(json.dumps(answer, allow_nan=False), 200, headers, "application/json")
         finally:

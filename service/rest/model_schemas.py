@@ -35,6 +35,23 @@ class ArchiveView(Answer):
     size_bytes: int = Field(description="size of the tar archive")
 
 
+class PromotionDecision(Answer):
+    """The decision of a run whether its version becomes the champion."""
+
+    promote_if: str = Field(description="the rule of the document, `tracking.promote_if`")
+    metric: str = Field(description="metric that decides")
+    is_promoted: bool = Field(description="whether the version became the champion")
+    reason: str = Field(
+        description="`first`, `stored` or `scored` (compared with the champion's metric), `undefined`, `unsure` (the "
+        "interval contains zero), `no_interval`, `by_hand`"
+    )
+    value: float | None = Field(description="metric of the version")
+    champion: int | None = Field(description="the champion before the decision")
+    champion_value: float | None = Field(description="metric of that champion")
+    low: float | None = Field(description="lower end of the 95 % interval of the difference; null: not computed")
+    high: float | None = Field(description="upper end of the interval")
+
+
 class ModelVersionView(Answer):
     """A version of a model, and its origin."""
 
@@ -47,6 +64,7 @@ class ModelVersionView(Answer):
     val_fingerprint: str | None = Field(description="identifies the val data; metrics are comparable if it is equal")
     val_metrics: dict[str, float] = Field(description="metrics of the best checkpoint on val, by name")
     archive: ArchiveView | None = Field(None, description="null for versions of older programs")
+    promotion: PromotionDecision | None = Field(None, description="null for versions of older programs")
 
 
 class ModelView(ModelSummary):
@@ -116,6 +134,8 @@ else:
 IMAGE_POINTER = "/image"
 """Pointer of a problem that is about one image."""
 VERSION_HEADER = "Model-Version"
+WARNINGS_HEADER = "Prediction-Warnings"
+"""The field `warnings` of a prediction as a JSON list in ASCII, of a response that is a picture."""
 
 
 class PredictionView(Answer):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from backbones.base import LEVELS
 from backbones.catalog.rows import CATALOG
 from backbones.create import TappedBackbone, create_backbone
-from backbones.meta_device import ShapesOnly
+from backbones.meta_device import ShapesOnly, built_on_meta
 from backbones.simple_pyramid import SingleScaleExtractor
 
 OTHERS = (
@@ -27,7 +27,7 @@ OTHERS = (
 @pytest.fixture(scope="module", params=[*CATALOG, *OTHERS])
 def backbone(request: pytest.FixtureRequest) -> TappedBackbone:
     """One backbone per row; pytest groups the tests of a row, so each backbone is built once."""
-    with torch.device("meta"):
+    with built_on_meta():
         return create_backbone(request.param)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from backbones.base import LEVELS
 from backbones.create import create_backbone
-from backbones.meta_device import ShapesOnly
+from backbones.meta_device import ShapesOnly, built_on_meta
 
 NETWORKS = (
     "resnet14_thin",
@@ -13,12 +13,13 @@ NETWORKS = (
     "efficientnet_b0",
     "densenet121",
     "convnext_atto",
+    "deit_tiny",
 )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_shapes_and_gradients_are_those_of_the_network_itself(name: str) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         backbone = create_backbone(name).train()
     found = []
     for replaced in (False, True):

@@ -1,11 +1,12 @@
 """Compare one model for detection, subtype and embedding with a model for each; print the tables of docs/finetuning.md.
 
 Quality and training time: recipe:bccd_multitask, and the same document with one task, with the same number of optimizer
-steps. An embedding of objects needs a detector to find them in new images: the model for the embedding only includes
-the smallest possible one, frozen and with loss weight 0.
+steps; from random initialization, or from weights of ImageNet (`--start imagenet`). An embedding of objects needs a
+detector to find them in new images: the model for the embedding only includes the smallest possible one, frozen and
+with loss weight 0.
 
 Inference time: the predictions of the joint model, its parts (backbone, neck, each head with its decoding) timed
-separately, and the three single models, alternating, for the shipped recipe and for resnet50.
+separately, and the three single models, alternating, for the trained network and for resnet50.
 
 Finished runs are reused, and a stopped run is resumed.
 """
@@ -32,21 +33,41 @@ MODELS = {
 BOXES = {"head": "fcos", "levels": ["p5"], "num_convs": 0, "weight": 0.0, "score_threshold": 1.0}
 """The smallest possible detector."""
 
-NETWORKS = {
-    "recipe:bccd_multitask, 240x320": {},
-    "resnet50, neck of 256 channels, 480x640": {
-        "model.backbone.name": "resnet50",
-        "model.neck.channels": 256,
-        "data.image_size": [480, 640],
-    },
+Changes = Mapping[str, Any]
+"""Values of fields of the recipe by dotted names."""
+
+FROM_IMAGENET: Changes = {
+    "model.backbone.name": "tf_efficientnet_lite0",
+    "model.backbone.weights": "default",
+    "model.unfreeze": {0: ["c4", "c5"]},
+    "model.layer_decay": 0.7,
+    "model.optimizer.lr": 1e-3,
+    "model.schedule.warmup_steps": 40,
+    "model.tasks.subtype.level": "c5",
+    # With these weights, the first gradients of both tasks in c5 are a quarter of that of cells.
+    "model.tasks.subtype.weight": 0.03,
+    "model.tasks.lookup.weight": 0.004,
+    "data.sources.bccd.batch_size": 2,
+    "data.image_size": [192, 256],
+    "data.augment.scale_jitter": [0.8, 1.25],
+}
+STARTS: Mapping[str, tuple[int, Changes]] = {"random": (12, {}), "imagenet": (3, FROM_IMAGENET)}
+"""Number of epochs of each training, and changes to the recipe."""
+
+LARGE_NETWORK: Changes = {
+    "model.backbone.name": "resnet50",
+    "model.neck.channels": 256,
+    "data.image_size": [480, 640],
 }
 NUM_BOXES = 20
 """Number of embedded objects per image, which is typical for BCCD."""
 
 
-def document_of(tasks: tuple[str, ...]) -> Document:
-    """Return the recipe reduced to some of its tasks."""
+def document_of(tasks: tuple[str, ...], changes: Changes) -> Document:
+    """Return the recipe with changes, reduced to some of its tasks."""
     document = assemble([RECIPE], [])
+    for name, value in changes.items():
+        document = apply_override(document, name, value)
     known = document["model"]["tasks"]
     kept = {name: BOXES if name == "boxes" else known[name] for name in tasks}
     layers = []
@@ -63,10 +84,10 @@ def document_of(tasks: tuple[str, ...]) -> Document:
     return apply_override(document, "model.select", None)
 
 
-def training(model: str, seed: int, epochs: int, out: Path) -> Run:
+def training(model: str, changes: Changes, seed: int, epochs: int, out: Path) -> Run:
     """Return the training of one of `MODELS`; its document is written to `out`."""
     path = out / f"{model.replace(' ', '_')}.yaml"
-    path.write_text(write_yaml(document_of(MODELS[model])), "utf-8")
+    path.write_text(write_yaml(document_of(MODELS[model], changes)), "utf-8")
     options = (
         f"--config={path}",
         f"--seed_everything={seed}",
@@ -89,7 +110,7 @@ def shown(outcome: Outcome) -> Figures:
     return {**found, "training (s)": result["timing"]["train_s"], "peak memory (MiB)": outcome.peak_mib}
 
 
-def inference_times(overrides: Mapping[str, Any], rounds: int) -> dict[str, float]:
+def inference_times(changes: Changes, rounds: int) -> dict[str, float]:
     """Return milliseconds per image of the joint model, its parts and the single models, as medians over rounds."""
     import torch
 
@@ -97,13 +118,10 @@ def inference_times(overrides: Mapping[str, Any], rounds: int) -> dict[str, floa
     from pipelines.model import MultiTaskModel, build_model
 
     def build(tasks: tuple[str, ...]) -> MultiTaskModel:
-        document = document_of(tasks)
-        for name, value in overrides.items():
-            document = apply_override(document, name, value)
-        spec = validate_document(document).model
+        spec = validate_document(document_of(tasks, changes)).model
         return build_model(spec, {task: [Category(k, f"{k}") for k in range(3)] for task in spec.tasks}).eval()
 
-    height, width = overrides.get("data.image_size", [240, 320])
+    height, width = document_of(MODELS["joint"], changes)["data"]["image_size"]
     images = torch.randint(0, 256, (1, 3, -(-height // 32) * 32, width), dtype=torch.uint8)
     corners = torch.rand(NUM_BOXES, 2) * torch.tensor([width - 40.0, height - 40.0])
     boxes = [torch.cat([corners, corners + 40], dim=1)]
@@ -163,24 +181,34 @@ def inference_table(title: str, times: Mapping[str, float]) -> str:
 def main() -> None:
     """Run the missing trainings, then print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--start", choices=STARTS, default="random", help="initial weights of the backbone")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=12, help="epochs per training, of 52 optimizer steps each")
+    parser.add_argument("--epochs", type=int, help="epochs per training; default: 12, or 3 with --start imagenet")
     parser.add_argument("--rounds", type=int, default=30, help="number of rounds of inference times")
     parser.add_argument("--jobs", type=int, default=2, help="number of concurrent trainings, each with one thread")
-    parser.add_argument("--out", type=Path, default=BENCH_DIR / "joint")
+    parser.add_argument("--out", type=Path, help="default: a folder below runs/bench")
     options = parser.parse_args()
-    out: Path = options.out.resolve()
+    epochs, changes = STARTS[options.start]
+    epochs = options.epochs or epochs
+    out: Path = (
+        options.out or BENCH_DIR / ("joint" if options.start == "random" else f"joint_{options.start}")
+    ).resolve()
     out.mkdir(parents=True, exist_ok=True)
     os.environ["PYRAMIDION_DATA_ROOTS"] = str(find_bccd().parent)
     parts = [f"{hardware()}; float32, one image at a time.\n"]
-    parts += [inference_table(title, inference_times(changes, options.rounds)) for title, changes in NETWORKS.items()]
+    height, width = document_of(MODELS["joint"], changes)["data"]["image_size"]
+    networks = {
+        f"{RECIPE}, start {options.start}, {height}x{width}": changes,
+        "resnet50, neck of 256 channels, 480x640": LARGE_NETWORK,
+    }
+    parts += [inference_table(title, inference_times(of, options.rounds)) for title, of in networks.items()]
     os.environ["OMP_NUM_THREADS"] = "1"
-    runs = [training(model, seed, options.epochs, out) for model in MODELS for seed in options.seeds]
+    runs = [training(model, changes, seed, epochs, out) for model in MODELS for seed in options.seeds]
     outcomes = iter(execute_all(runs, out, options.jobs))
     columns = {model: [shown(next(outcomes)) for _ in options.seeds] for model in MODELS}
     parts.append(
         f"{options.jobs} trainings at a time with one thread each; mean (lowest to highest) of the seeds "
-        f"{', '.join(map(str, options.seeds))}; {options.epochs} epochs of 52 optimizer steps.\n"
+        f"{', '.join(map(str, options.seeds))}; {epochs} epochs.\n"
     )
     parts.append(table("Quality and training time", columns))
     report(parts, out / "joint.md")

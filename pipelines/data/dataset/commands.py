@@ -5,6 +5,7 @@ from pathlib import Path
 from pipelines.base.errors import ConfigError, DataError, FieldProblem
 from pipelines.data.dataset.convert import convert
 from pipelines.data.dataset.index import build_index
+from pipelines.data.dataset.new_folder import new_folder
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.run_folder.layout import JOB_YAML
 from pipelines.spec.job import JobSpec
@@ -70,16 +71,17 @@ def synthesize_data(
     """Write the demo data to `root` (see `write_synthetic`), print a summary, and return 0.
 
     Raises:
-        ConfigError: as `write_synthetic`.
+        ConfigError: as `write_synthetic` and `new_folder`; then nothing has been written.
     """
-    write_synthetic(
-        root,
-        style=style,
-        seed=seed,
-        num_train=num_train,
-        num_val=num_val,
-        num_test=num_test,
-        image_size=image_size,
-    )
+    with new_folder(root, "folder", last="annotations") as folder:
+        write_synthetic(
+            folder,
+            style=style,
+            seed=seed,
+            num_train=num_train,
+            num_val=num_val,
+            num_test=num_test,
+            image_size=image_size,
+        )
     print(f"{num_train} train, {num_val} val and {num_test} test images with labels for three tasks: {root}")
     return 0

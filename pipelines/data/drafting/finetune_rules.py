@@ -28,9 +28,10 @@ MIN_SIZE, MAX_SIZE = 224, 640
 CLASSIFICATION_SIZE = 224
 """The size that the networks were pretrained with."""
 
-CPU_MACS_PER_S, GPU_MACS_PER_S = 4e9, 1e12
-"""Multiply-accumulates of the backbone's forward pass, times `TRAINING_FACTOR`, in a second of training."""
+GPU_MACS_PER_S = 1e12
+"""Multiply-accumulates of the backbone in a second of training."""
 TRAINING_FACTOR = 3
+"""Multiply-accumulates of training, as a multiple of those of the forward pass."""
 MIN_TRAINED_IMAGES = 10_000
 """A network is affordable if the budget trains it on this number of images."""
 
@@ -68,7 +69,7 @@ class Choice:
 def trained_images(network: str, size_hw: tuple[int, int], machine: Machine, budget_s: float) -> float:
     """Return about how many images of a size the budget trains a network on, each pass over the data counted."""
     macs = recorded_facts()[network].macs * size_hw[0] * size_hw[1] / MEASURED_AT_PX**2
-    return budget_s * (GPU_MACS_PER_S if machine.has_gpu else CPU_MACS_PER_S) / (TRAINING_FACTOR * macs)
+    return budget_s * (GPU_MACS_PER_S if machine.has_gpu else machine.cpu_macs_per_s) / (TRAINING_FACTOR * macs)
 
 
 def input_size(facts: DataFacts, longer_px: int) -> tuple[int, int]:
@@ -88,7 +89,8 @@ def choose_image_size(facts: DataFacts) -> Choice:
     images = f"the median image has {width} x {height} px"
     if facts.small_object_px is None:
         size = min(CLASSIFICATION_SIZE, longest)
-        return Choice({"data.image_size": size}, f"{images}; the backbone was pretrained at {CLASSIFICATION_SIZE} px")
+        why = "images are not enlarged" if size < CLASSIFICATION_SIZE else "the size of the backbone's pretraining"
+        return Choice({"data.image_size": size}, f"{images}; {why}")
     needed = STEP_PX * round(MIN_OBJECT_PX * max(height, width) / facts.small_object_px / STEP_PX)
     size = min(max(needed, MIN_SIZE), longest)
     small = facts.small_object_px * size / max(height, width)

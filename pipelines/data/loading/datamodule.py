@@ -11,6 +11,7 @@ from pipelines.base.ranks import rank, world_size
 from pipelines.base.records import DatasetIndex, ImageRecord, Split
 from pipelines.data.loading.batch_loader import BatchLoader
 from pipelines.data.loading.collate import Collate
+from pipelines.data.loading.corruptions import CorruptedImages
 from pipelines.data.loading.image_dataset import ImageDataset
 from pipelines.data.loading.planned_sample import fitted_size
 from pipelines.data.loading.sample import Batch, Sample, SampleKey, padded_size
@@ -75,6 +76,7 @@ class JobData(lightning.LightningDataModule):
 
     Attributes:
         test_split: the split that `trainer.test` evaluates.
+        corruption: changes the images of `test_split`; the gallery of a task is then not read again.
         min_batch: a last batch of training with fewer images is joined with the one before.
     """
 
@@ -85,6 +87,7 @@ class JobData(lightning.LightningDataModule):
         self.index = index
         self.seed = seed
         self.test_split: Split = "test"
+        self.corruption: CorruptedImages | None = None
         self.min_batch = 1
         self._datasets: dict[tuple[Split, bool], ImageDataset] = {}
 
@@ -141,6 +144,8 @@ class JobData(lightning.LightningDataModule):
 
     def test_dataloader(self) -> list[DataLoader[Sample]]:
         """Return the loaders of `test_split`, see `evaluation_loaders`."""
+        if self.corruption is not None:
+            return [self.loader(self.test_split, self.corruption)]
         return self.evaluation_loaders(self.test_split)
 
     def evaluation_loaders(self, split: Split) -> list[DataLoader[Sample]]:
@@ -149,8 +154,8 @@ class JobData(lightning.LightningDataModule):
         splits: list[Split] = [split, "train"] if gallery_tasks(self.tasks) else [split]
         return [self.loader(name) for name in splits]
 
-    def loader(self, split: Split) -> DataLoader[Sample]:
-        """Return one exact pass over a split with the eval transform.
+    def loader(self, split: Split, corruption: CorruptedImages | None = None) -> DataLoader[Sample]:
+        """Return one exact pass over a split with the eval transform, after a corruption of the images if one is given.
 
         Each image is drawn once over all ranks, and a batch has images of one padded size only, so that no result
         depends on the other images of its batch.
@@ -167,6 +172,7 @@ class JobData(lightning.LightningDataModule):
             world_size=world_size,
         )
         dataset = self.dataset(split, augmented=False)
+        dataset.corruption = corruption
         return BatchLoader(dataset, batch_sampler=sampler, **self._options(dataset))
 
     def _options(self, dataset: ImageDataset) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from pipelines.base.errors import DataError, FieldProblem
 from pipelines.base.records import ImageRecord
+from pipelines.data.loading.corruptions import CorruptedImages
 from pipelines.data.loading.planned_sample import ImageSize, PlannedSample, fitted_size
 from pipelines.data.loading.sample import ImageInfo, Sample, SampleKey, Stream, random_numbers
 from pipelines.data.loading.targets import TargetEncoder
@@ -30,6 +31,9 @@ class ImageDataset(Dataset[Sample]):
         encoder: creates the targets.
         transform: changes the pixels and the boxes.
         seed: seed of the augmentation.
+
+    Attributes:
+        corruption: changes each image before the transform; it must be set before the workers of a loader start.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class ImageDataset(Dataset[Sample]):
         self.encoder = encoder
         self.transform = transform
         self.seed = seed
+        self.corruption: CorruptedImages | None = None
         self._decoded: list[Tensor] | None = None
         self._partner_indices: dict[tuple[str, frozenset[str]], NDArray[np.int64]] = {}
 
@@ -124,7 +129,8 @@ class ImageDataset(Dataset[Sample]):
                 self._decoded = list(pool.map(self._decode, self.records))
 
     def _pixels(self, index: int, record: ImageRecord) -> Tensor:
-        return self._decode(record) if self._decoded is None else self._decoded[index]
+        pixels = self._decode(record) if self._decoded is None else self._decoded[index]
+        return pixels if self.corruption is None else self.corruption.apply(pixels, record)
 
     def _decode(self, record: ImageRecord) -> Tensor:
         """Return the image (3, H, W) uint8 in HWC memory, for which the resize kernel is twice as fast."""

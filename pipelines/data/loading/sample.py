@@ -51,6 +51,7 @@ class Stream(IntEnum):
     IDENTITY_IMAGES = 5
     IMAGE_SIZE = 6
     ASPECT = 7
+    CORRUPTION = 8
 
 
 def random_numbers(stream: Stream, *position: int) -> np.random.Generator:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson, FileFormat
 from pipelines.tasks.base import Drawing, TaskKind
+from pipelines.tasks.classification.analysis_views import classification_analyses
 from pipelines.tasks.classification.answer_files import ScoreTable
 from pipelines.tasks.classification.schemas import ClassificationAnswer, ClassificationResult
 from pipelines.tasks.classification.spec import CLASSIFICATION_SPECS, ClassificationSpec
@@ -51,6 +52,9 @@ class ClassificationKind(TaskKind[ClassificationSpec]):
         from pipelines.tasks.classification.resampling import ScoredClasses
 
         return ScoredClasses.read(predictions, result)
+
+    def analyses(self, result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        return classification_analyses(result)
 
     def table_caption(self, result: Mapping[str, Any]) -> str:
         error = (result.get("calibration") or {}).get("ece")

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.tasks.resampling import Booleans, Counts, Numbers, SampleScores, ScoredImages, mean_of_defined, ratio
+from pipelines.tasks.arrays import BoolArray
+from pipelines.tasks.resampling import Counts, Numbers, SampleScores, ScoredImages, mean_of_defined, ratio
 
 MULTILABEL_THRESHOLD = 0.5
 _SCORE = "score:"
@@ -28,7 +29,7 @@ class ScoredClasses(ScoredImages):
     """
 
     def __init__(
-        self, images: list[tuple[int, str]], classes: list[str], scores: Numbers, truths: Booleans, is_multilabel: bool
+        self, images: list[tuple[int, str]], classes: list[str], scores: Numbers, truths: BoolArray, is_multilabel: bool
     ) -> None:
         order = sorted(range(len(images)), key=images.__getitem__)
         self.images, self.classes = [images[row] for row in order], classes

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson
 from pipelines.tasks.base import Drawing, TaskKind
+from pipelines.tasks.detection.analysis_views import detection_analyses
 from pipelines.tasks.detection.answer_files import COCO_JSON, CocoResults, DetectionTable
 from pipelines.tasks.detection.schemas import COCO_NUMBERS, DetectionAnswer, DetectionResult
 from pipelines.tasks.detection.spec import DETECTION_SPECS, DetectionSpec
 
 if TYPE_CHECKING:
     from pipelines.tasks.resampling import ScoredImages
+    from pipelines.tasks.worst_images import WorstFiles
 
 
 class DetectionKind(TaskKind[DetectionSpec]):
@@ -49,11 +51,29 @@ class DetectionKind(TaskKind[DetectionSpec]):
         numbers: Mapping[str, float | None] = result["coco"]
         return numbers
 
+    def analyses(self, result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        return detection_analyses(result)
+
+    def table_caption(self, result: Mapping[str, Any]) -> str:
+        """Return the three kinds of errors that cost most AP50."""
+        errors = result.get("errors")
+        if not errors:
+            return ""
+        worst = sorted(errors["count"], key=lambda name: -errors["cost"][name])[:3]
+        listed = ", ".join(f"{name.replace('_', ' ')} {errors['cost'][name]:.3f}" for name in worst)
+        return f"AP50 lost by errors: {listed}"
+
     def scored_images(self, result: Mapping[str, Any], predictions: Path, ground_truth: Path | None) -> "ScoredImages":
         from pipelines.tasks.detection.scoring.resampling import ScoredDetections
 
         assert ground_truth is not None
         return ScoredDetections.read(predictions, ground_truth)
+
+    def worst_images(self, result: Mapping[str, Any], predictions: Path, ground_truth: Path | None) -> "WorstFiles":
+        from pipelines.tasks.detection.scoring.worst_images import find_worst
+
+        assert ground_truth is not None
+        return find_worst(result, predictions, ground_truth)
 
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
         """Return the boxes with their labels and scores."""

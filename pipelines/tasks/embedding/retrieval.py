@@ -46,11 +46,17 @@ class NamedEmbeddings:
 
 
 def score_retrieval(
-    queries: NamedEmbeddings, gallery: NamedEmbeddings | None = None, *, min_queries: int = MIN_QUERIES
+    queries: NamedEmbeddings,
+    gallery: NamedEmbeddings | None = None,
+    *,
+    own: NDArray[np.int64] | None = None,
+    min_queries: int = MIN_QUERIES,
+    found: "Neighbors | None" = None,
 ) -> dict[str, Any]:
     """Return recall at 1, 5 and 10, R-precision, MAP@R and recall at 1 by identity, by cosine similarity, and NMI.
 
-    Without a gallery the queries are their own gallery, and a query does not find itself. Of equal similarities the
+    Without a gallery the queries are their own gallery, and a query does not find itself. If the gallery contains the
+    queries, `own` (Q,) are their positions there, which they do not find either. Of equal similarities the
     item that comes first in the gallery is nearer. A query whose identity has no (other) item in the gallery is skipped
     and counted in `num_left_out`.
 
@@ -58,9 +64,9 @@ def score_retrieval(
     gallery has fewer); `macro_recall_at_1` the mean of recall at 1 over identities with at least `min_queries` queries.
     With R, the number of gallery items of the query's identity: `r_precision` is the mean over queries of the share of
     their identity among the nearest R, `map_at_r` that of sum_{i<=R} P(i) rel(i) / R (equations 7 and 8).
-    `nmi` is of the queries alone, see `mutual_information`.
+    `nmi` is of the queries alone, see `mutual_information`. `found` is what `search` has returned, if it is known.
     """
-    found = search(queries, gallery)
+    found = search(queries, gallery, own) if found is None else found
     asked = np.flatnonzero(found.num_relevant > 0)
     names, codes = np.unique(queries.identities, return_inverse=True)
     support = np.bincount(codes[asked], minlength=len(names))
@@ -100,13 +106,16 @@ class Neighbors:
     precision: NDArray[np.float64]
 
 
-def search(queries: NamedEmbeddings, gallery: NamedEmbeddings | None = None) -> Neighbors:
+def search(
+    queries: NamedEmbeddings, gallery: NamedEmbeddings | None = None, own: NDArray[np.int64] | None = None
+) -> Neighbors:
     """Look up queries in the gallery, or without one among the other queries; see `score_retrieval`."""
-    is_self = gallery is None
     items = queries if gallery is None else gallery
+    if gallery is None:
+        own = np.arange(len(queries))
     names, codes = np.unique(np.concatenate([queries.identities, items.identities]), return_inverse=True)
     query_codes, item_codes = codes[: len(queries)], codes[len(queries) :]
-    num_relevant = np.bincount(item_codes, minlength=len(names))[query_codes] - int(is_self)
+    num_relevant = np.bincount(item_codes, minlength=len(names))[query_codes] - int(own is not None)
     asked = np.flatnonzero(num_relevant > 0)
     # Queries with similar numbers of neighbors share a chunk, so that one large identity does not slow the others.
     order = asked[np.argsort(num_relevant[asked], kind="stable")]
@@ -118,11 +127,29 @@ def search(queries: NamedEmbeddings, gallery: NamedEmbeddings | None = None) -> 
         chunk = order[start : start + rows]
         wanted = num_relevant[chunk]
         count = max(int(wanted.max()), *RECALL_AT)
-        near = _nearest(query_units[chunk], item_units, count, chunk if is_self else None)
+        near = _nearest(query_units[chunk], item_units, count, None if own is None else own[chunk])
         relevant = item_codes[near] == query_codes[chunk, None]
         first_found[chunk] = np.where(relevant.any(axis=1), relevant.argmax(axis=1) + 1, np.inf)
         share[chunk], precision[chunk] = _precision_at_r(relevant, wanted)
     return Neighbors(num_relevant, first_found, share, precision)
+
+
+def nearest_items(
+    queries: NamedEmbeddings,
+    gallery: NamedEmbeddings | None,
+    chosen: NDArray[np.int64],
+    count: int,
+    own: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return for P chosen queries the positions (P, count) of their nearest items in the gallery, nearest first, and
+    their cosine similarities; fewer of a small gallery. See `search`."""
+    items = queries if gallery is None else gallery
+    if gallery is None:
+        own = np.arange(len(queries))
+    units, rows = _unit(items.embeddings), _unit(queries.embeddings[chosen])
+    count = min(count, len(items) - int(own is not None))
+    near = _nearest(rows, units, count, None if own is None else own[chosen])[:, :count]
+    return near, np.einsum("pd,pcd->pc", rows, units[near])
 
 
 def _unit(embeddings: FloatArray) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """Results and predictions of embedding tasks as JSON. Torch-free."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,6 +14,31 @@ class IdentityScore(Section):
     identity: str
     support: Total
     recall_at_1: Share
+
+
+class EmbeddedItem(Section):
+    """An image, or an object in it, which then has the id of its annotation."""
+
+    image_id: int
+    file_name: str
+    annotation_id: int | None
+    identity: str
+
+
+class NeighborItem(EmbeddedItem):
+    """An item of the gallery near a query."""
+
+    similarity: Annotated[float, Field(ge=-1, le=1)] = Field(description="cosine similarity to the query")
+
+
+class WorstQuery(EmbeddedItem):
+    """A query that finds its identity late."""
+
+    map_at_r: Share
+    first_found: int | None = Field(
+        description="rank of the first item of its identity; null: none of the nearest R or 10"
+    )
+    neighbors: tuple[NeighborItem, ...] = Field(description="nearest first")
 
 
 class EmbeddingResult(TaskResult):
@@ -37,6 +62,7 @@ class EmbeddingResult(TaskResult):
     nmi: Share | None = Field(None, description="normalized mutual information of identities and k-means clusters")
     macro_min_queries: Total
     per_class: tuple[IdentityScore, ...]
+    worst_queries: tuple[WorstQuery, ...] = Field((), description="at most 8 queries with the lowest MAP@R")
 
 
 class EmbeddingView(BaseModel):

@@ -31,19 +31,39 @@ def legend_beside(axis: Axes) -> None:
     axis.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-def bar_chart(title: str, labels: Sequence[str], columns: Mapping[str, Sequence[float]]) -> Figure:
-    """Return horizontal bars in [0, 1], one for each label and column."""
-    figure, (axis,) = new_figure(1, height=1.2 + 0.3 * len(labels))
+def bar_chart(title: str, labels: Sequence[str], columns: Mapping[str, Sequence[float | None]]) -> Figure:
+    """Return horizontal bars in [0, 1], one for each label and column; a dash where there is no number."""
+    # The numbers beside bars need 0.14 inches each.
+    figure, (axis,) = new_figure(1, height=1.2 + max(0.3, 0.14 * len(columns)) * len(labels))
     thickness = 0.8 / len(columns)
     for position, (metric, values) in enumerate(columns.items()):
         offsets = [row + position * thickness for row in range(len(labels))]
-        bars = axis.barh(offsets, values, thickness, label=metric)
-        axis.bar_label(bars, fmt="%.2f", fontsize="x-small", padding=2)
+        bars = axis.barh(offsets, [value or 0.0 for value in values], thickness, label=metric)
+        texts = ["-" if value is None else f"{value:.2f}" for value in values]
+        axis.bar_label(bars, texts, fontsize="x-small", padding=2)
     middle = thickness * (len(columns) - 1) / 2
     axis.set_yticks([row + middle for row in range(len(labels))], labels, fontsize="small")
     axis.set(title=f"{title} by class", xlim=(0, 1.08))
     axis.invert_yaxis()
     legend_beside(axis)
+    return figure
+
+
+def matrix_chart(title: str, counts: Sequence[Sequence[int]], labels: Sequence[str]) -> Figure:
+    """Return a confusion matrix: row truth, column prediction. The numbers of up to `MAX_CLASSES` classes are shown."""
+    side = min(14.0, 2.5 + 0.4 * len(labels))
+    figure, (axis,) = new_figure(1, width=side + 1, height=side)
+    # Colors are shares of the row, so that rare classes are visible too; the numbers are counts.
+    shares = [[count / max(1, sum(row)) for count in row] for row in counts]
+    figure.colorbar(axis.imshow(shares, cmap="Blues", vmin=0, vmax=1), ax=axis, shrink=0.8)
+    if len(labels) <= MAX_CLASSES:
+        for i, row in enumerate(counts):
+            for j, count in enumerate(row):
+                color = "white" if shares[i][j] > 0.5 else "black"
+                axis.text(j, i, str(count), ha="center", va="center", fontsize="x-small", color=color)
+    axis.set_xticks(range(len(labels)), labels, rotation=90, fontsize="small")
+    axis.set_yticks(range(len(labels)), labels, fontsize="small")
+    axis.set(title=title, xlabel="predicted", ylabel="true")
     return figure
 
 

@@ -12,6 +12,7 @@ from pipelines.base.records import ImageRecord
 from pipelines.tasks.answer_files import AnswerJson
 from pipelines.tasks.base import Drawing, SpecT, TaskKind, TaskSetup, TaskSpec
 from pipelines.tasks.kinds import kind_of
+from pipelines.tasks.temperature import FittedTemperature
 from pipelines.tasks.tensors.boxes import ResizedImage
 from pipelines.tasks.tensors.outputs import ScoredBoxes, TaskOutput
 
@@ -88,6 +89,24 @@ class TaskRuntime(ABC, Generic[SpecT, OutputT]):
         Raises:
             ValueError: labels or outputs do not fit the task.
         """
+
+    def score_part(
+        self, task: TaskSetup[SpecT], pairs: Pairs[OutputT], is_part: Sequence[bool], gallery: Pairs[OutputT] | None
+    ) -> dict[str, Any]:
+        """Return the same as `score` for some of the images.
+
+        Args:
+            task: the task.
+            pairs: all images of the split that are labeled for the task.
+            is_part: whether each of them is scored.
+            gallery: see `score`.
+        """
+        return self.score(task, [pair for pair, is_kept in zip(pairs, is_part, strict=True) if is_kept], gallery)
+
+    def fit_temperature(self, task: TaskSetup[SpecT], pairs: Pairs[OutputT]) -> FittedTemperature | None:
+        """Return the temperature that calibrates the scores of the task on images that are labeled for it; None without
+        scores."""
+        return None
 
     @abstractmethod
     def predictions_file(self, task: TaskSetup[SpecT], pairs: Pairs[OutputT]) -> bytes:

@@ -24,6 +24,8 @@ from service.api.thread_pools import Work
 from service.api.views import model_version_view
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.model_schemas import (
+    VERSION_HEADER,
+    WARNINGS_HEADER,
     AliasRequest,
     AliasView,
     ModelList,
@@ -158,7 +160,16 @@ def delete_alias(
     response_model_exclude_unset=True,
     openapi_extra={"requestBody": REQUEST_BODY},
     responses={
-        200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+        200: {
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+            "headers": {
+                VERSION_HEADER: {"schema": {"type": "integer"}, "description": "the version that was used"},
+                WARNINGS_HEADER: {
+                    "schema": {"type": "string"},
+                    "description": "with `draw=true`: the field `warnings` of the prediction, if any, as a JSON list",
+                },
+            },
+        },
         **problems(404, 408, 413, 415, 422, 503),
     },
 )
@@ -181,8 +192,7 @@ async def predict(
         list[str], Query(description="respond only with these classes; repeat the parameter for several")
     ] = [],  # noqa: B006
 ) -> Response:
-    """Return the predictions for an image, or for several in their order. The header `Model-Version` is the version
-    that was used."""
+    """Return the predictions for an image, or for several in their order."""
     if alias is not None and version is not None:
         raise Problem(422, "Alias and version", "got an alias and a version; pass only one of them")
     metrics = cast(Metrics, request.app.state.metrics)

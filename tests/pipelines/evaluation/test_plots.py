@@ -63,7 +63,9 @@ def test_all_charts_are_written_as_pictures(tmp_path):
     }
     paths = write_plots(tmp_path / "plots", tmp_path / "events.jsonl", tasks)
     assert sorted(path.name for path in paths) == [
-        *("balance.png", "cells.classes.png", "cells.precision_recall.png", "gradients.png"),
+        "balance.png",
+        *(f"cells.{chart}.png" for chart in ("calibration", "classes", "confusion", "errors", "precision_recall")),
+        *("cells.scores.png", "cells.sizes.png", "gradients.png"),
         *(
             "kind.calibration.png",
             "kind.classes.png",

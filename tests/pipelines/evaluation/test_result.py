@@ -112,7 +112,7 @@ def test_results_without_the_newer_metrics_are_read_and_shown(tasks, result_of):
 
 def test_modules_for_scores_and_results_do_not_import_torch():
     names = ("metric_names", "predictions", "evaluate", "writers", "result", "tables", "plots")
-    scores = ("detection.tensors.coco_scores", "embedding.retrieval")
+    scores = ("detection.scoring.coco_scores", "embedding.retrieval")
     modules = [f"pipelines.evaluation.{name}" for name in names] + [f"pipelines.tasks.{name}" for name in scores]
     imports = "; ".join(f"import {module}" for module in modules)
     check = "import sys; print({'torch', 'lightning', 'timm', 'matplotlib', 'rich'} & sys.modules.keys())"

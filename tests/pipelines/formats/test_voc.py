@@ -146,6 +146,18 @@ def test_namespaces_are_ignored(folder: Any, prefix: str) -> None:
     assert not report.findings
 
 
+@pytest.mark.parametrize("text", ["<annotation/>", "<annotation>\n</annotation>\n", "<Annotation>objects</Annotation>"])
+def test_annotation_without_any_element_is_a_warning(folder: Any, text: str) -> None:
+    write_voc(folder, "train", {"a": "", "c": voc_object((1, 1, 9, 9))})
+    write_voc(folder, "val", {"b": voc_object((1, 1, 9, 9))})
+    folder.text("Annotations/a.xml", text)
+    index, report = folder.check(labels=VOC)
+    finding = next(finding for finding in report.findings if finding.kind == "empty_annotation")
+    assert (finding.severity, finding.file) == ("warning", "Annotations/a.xml")
+    assert finding.message.startswith("has an <annotation> without any element, so its image has no objects")
+    assert boxes_of(index) == []
+
+
 def test_names_in_upper_case_are_read_with_a_warning(folder: Any) -> None:
     text = f"<annotation>{voc_object((1, 1, 60, 40)) + voc_object((1, 1, 9, 9))}</annotation>"
     index, finding = only_warning(folder, text.replace("object>", "Object>"))

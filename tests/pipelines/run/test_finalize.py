@@ -12,8 +12,8 @@ from pipelines.base.errors import ConfigError, DataError
 from pipelines.data.dataset.index import build_index
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
-from pipelines.run.finalize import score_exported
 from pipelines.run.folder_setup import RUN_DIR_VARIABLE, choose_run_dir, require_same_data
+from pipelines.run.val_scores import score_exported
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import apply_override, resolved, validate_document, write_yaml
@@ -96,7 +96,8 @@ def test_untracked_result_of_a_killed_attempt_is_tracked_by_the_next_attempt(
     for row in result["tasks"]["shapes"]["per_class"]:
         assert run.data.metrics.get(f"{result['split']}/shapes/per_class/{row['label']}/AP50") == row["AP50"]
     assert {used.tags[0].value for used in run.inputs.dataset_inputs} == {"train", "val", "test"}
-    assert "result.json" in [file.path for file in client.list_artifacts(run.info.run_id)]
+    assert {"result.json", "worst"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert "worst/shapes.json" in [file.path for file in client.list_artifacts(run.info.run_id, "worst")]
 
 
 def test_run_resumes_only_with_its_original_data(

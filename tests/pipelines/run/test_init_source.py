@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.spec.learning import SelectSpec
 from pipelines.spec.load import write_yaml
 from pipelines.tracking.mlflow_store import connect, find_experiment
+from pipelines.tracking.pyfunc_folder import ARTIFACT
 from pipelines.tracking.registry import Registry
 
 Document = dict[str, Any]
@@ -55,6 +57,25 @@ def test_registered_model_is_kept_while_the_run_needs_it(registry: Registry, fin
         assert state.keys() == expected.keys()
         assert all(torch.equal(state[key], expected[key]) for key in state)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("runs_root")
+def test_registered_model_is_downloaded_to_any_folder(registry: Registry, tmp_path: Path) -> None:
+    name = "fetched"
+    exported = tmp_path / "source" / "artifacts" / ARTIFACT
+    exported.mkdir(parents=True)
+    (exported / "model.json").write_text("{}")
+    client = connect(registry.store)
+    client.create_registered_model(name)
+    client.create_model_version(name, (tmp_path / "source").as_uri())
+    source = init_source(f"models:/{name}/1", run_dir=None)
+    assert source.problem() is None
+    fetched = source.fetch(tmp_path / "to")
+    assert (fetched, [file.name for file in fetched.iterdir()]) == (tmp_path / "to" / "fetched-1", ["model.json"])
+    shutil.rmtree(tmp_path / "source")
+    assert source.fetch(tmp_path / "to") == fetched
+    with pytest.raises(ValueError, match="but its files are missing: restore them or delete it"):
+        source.fetch(tmp_path / "elsewhere")
 
 
 @pytest.mark.usefixtures("runs_root")

@@ -4,14 +4,17 @@ import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from pipelines.base.errors import ModelFilesUnavailable, RegistryError
 from pipelines.spec.learning import SelectSpec
+from pipelines.spec.training import PromoteIf
+from pipelines.tracking.challenge import Interval, Promotion
 from pipelines.tracking.mlflow_store import Store, connect, find_experiment, find_store
 from pipelines.tracking.model_versions import SHA256_TAG, SIZE_TAG, ModelVersion
-from pipelines.tracking.promotion import AliasMoved, Promotion, alias_moves, move_alias, promote_if_better
+from pipelines.tracking.promotion import AliasMoved, alias_moves, move_alias, promote_if_better
 from pipelines.tracking.registry import CHAMPION, Registry
 
 pytestmark = pytest.mark.usefixtures("no_mlflow_settings")
@@ -62,6 +65,84 @@ def test_champion_that_was_promoted_during_the_scoring_is_compared_too(
     decision = promote(registry, worse, score)
     assert (decision.is_promoted, decision.reason, decision.champion_value) == (False, "stored", 0.9)
     assert champion_of(registry, "overtaken") == better.version
+
+
+@pytest.mark.parametrize(
+    ("interval", "mode", "is_promoted", "reason"),
+    [
+        ((0.01, 0.2), "max", True, "stored"),
+        ((-0.01, 0.2), "max", False, "unsure"),
+        ((0.0, 0.0), "max", False, "unsure"),
+        (None, "max", False, "no_interval"),
+        ((-0.2, -0.01), "min", True, "stored"),
+        ((0.01, 0.2), "min", False, "unsure"),
+    ],
+)
+def test_surely_better_version_needs_an_interval_without_zero(
+    interval: Interval | None,
+    mode: Literal["max", "min"],
+    is_promoted: bool,
+    reason: str,
+    registry: Registry,
+    create: Callable[..., ModelVersion],
+) -> None:
+    name = f"sure {mode} {interval}".replace(".", "_")
+    champion, version = create(name, "0.5"), create(name, "0.6" if mode == "max" else "0.4")
+    registry.set_alias(name, CHAMPION, champion.version)
+    decision = promote_if_better(
+        registry,
+        version,
+        select=SelectSpec(metric="val/cells/AP", mode=mode),
+        val_fingerprint="data 1",
+        score=lambda _: None,
+        by="run x",
+        promote_if="surely_better",
+        interval=lambda _: interval,
+    )
+    assert (decision.is_promoted, decision.reason, decision.champion_value) == (is_promoted, reason, 0.5)
+    assert champion_of(registry, name) == (version if is_promoted else champion).version
+    tagged = registry.version(name, version.version)
+    assert tagged is not None
+    record = tagged.promotion
+    assert record is not None
+    assert (record.promote_if, record.metric, record.champion) == ("surely_better", "val/cells/AP", champion.version)
+    assert (record.is_promoted, record.reason) == (is_promoted, reason)
+    assert (record.low, record.high) == (interval or (None, None))
+
+
+def test_interval_is_not_computed_where_the_value_decides(
+    registry: Registry, create: Callable[..., ModelVersion]
+) -> None:
+    def unexpected(champion: ModelVersion) -> Interval:
+        pytest.fail(f"the interval to {champion} was computed")
+
+    def decide(version: ModelVersion, rule: PromoteIf) -> Promotion:
+        return promote_if_better(
+            registry, version, select=SELECT, val_fingerprint="data 1", score=lambda _: None, by="run x",
+            promote_if=rule, interval=unexpected,
+        )  # fmt: skip
+
+    first, worse, better = create("valued", "0.5"), create("valued", "0.4"), create("valued", "0.6")
+    assert decide(first, "never").reason == "by_hand"
+    assert champion_of(registry, "valued") is None
+    assert decide(first, "surely_better").reason == "first"
+    assert decide(first, "surely_better").reason == "same"
+    tagged = registry.version("valued", first.version)
+    assert tagged is not None
+    assert tagged.promotion is not None
+    assert tagged.promotion.reason == "first", "a repeated registration keeps the decision"
+    assert decide(worse, "surely_better").reason == "stored"
+    decision = decide(better, "never")
+    assert (decision.is_promoted, decision.champion_value, champion_of(registry, "valued")) == (False, 0.5, 1)
+    assert decision.explanation("val/cells/AP") == (
+        "val/cells/AP 0.6, that of champion version 1 0.5; tracking.promote_if is never"
+    )
+    assert decide(better, "better").is_promoted
+
+
+def test_tag_that_is_no_decision_is_ignored() -> None:
+    for text in ("", "{}", "[]", "not JSON"):
+        assert ModelVersion("any", 1, None, {"pyramidion.promotion": text}, 0.0).promotion is None
 
 
 def test_best_of_many_concurrent_runs_is_the_champion(store: Store, create: Callable[..., ModelVersion]) -> None:

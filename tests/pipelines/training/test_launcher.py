@@ -75,7 +75,7 @@ except PyramidionError as error:
 def started(folder: Path, scenario: str) -> subprocess.Popen[str]:
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    (folder / "tmp").mkdir()
+    (folder / "tmp").mkdir(exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK",)}
     environment |= {"PYTHONPATH": str(Path(__file__).parents[3]), "TMPDIR": str(folder / "tmp")}
     return subprocess.Popen(
@@ -145,6 +145,18 @@ def test_ranks_end_when_rank_0_is_killed(tmp_path: Path) -> None:
     process.kill()
     process.communicate(timeout=TIMEOUT_S)
     wait_until(lambda: not is_running(other), "the end of the other rank")
+
+
+def test_folder_of_killed_ranks_is_removed_when_the_next_ones_start(tmp_path: Path) -> None:
+    process = started(tmp_path, "waits")
+    wait_for(tmp_path / "met-1")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=TIMEOUT_S)
+    assert len(list((tmp_path / "tmp").iterdir())) == 1
+    process = started(tmp_path, "done")
+    _, stderr = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, stderr) == (0, "")
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_signal_to_the_process_group_while_a_rank_starts_is_not_lost(tmp_path: Path) -> None:

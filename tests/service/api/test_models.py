@@ -181,6 +181,9 @@ def test_picture_is_drawn_on_request(rest: httpx2.Client, shapes: list[ModelVers
     answer = predict(rest, shapes[0].name, jpeg(48, 64), version=1, draw="true")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
     assert answer.content.startswith(b"\x89PNG")
+    truncated = predict(rest, shapes[0].name, jpeg(48, 64)[:-20], version=1, draw="true")
+    (warning,) = json.loads(truncated.headers["prediction-warnings"])
+    assert warning.startswith("is truncated")
 
 
 def test_moved_champion_is_served_without_interruption(

@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_synth_rejects_a_folder_that_is_not_empty(folder: Path) -> None:
     done = pyramidion("data", "synth", "shapes", cwd=folder)
     assert (done.returncode, done.stdout) == (78, "")
-    assert done.stderr == "error: shapes: is not empty; choose a new folder\n"
+    assert done.stderr == "error: folder: shapes is not an empty folder; choose a new folder\n"
 
 
 def test_check_prints_a_report_and_writes_it(folder: Path) -> None:

@@ -1,4 +1,5 @@
 import io
+import json
 import shutil
 import struct
 import zlib
@@ -54,6 +55,10 @@ def test_response_for_a_truncated_file_carries_a_warning(app: TestClient, shapes
     answer = ask(app, image[:-20], name=shapes[0].name, version=1)
     assert answer.status_code == 200
     assert answer.json()["warnings"][0].startswith("is truncated")
+    picture = ask(app, image[:-20], name=shapes[0].name, version=1, draw=1)
+    assert picture.headers["content-type"] == "image/png"
+    assert json.loads(picture.headers["prediction-warnings"]) == answer.json()["warnings"]
+    assert "prediction-warnings" not in ask(app, image, name=shapes[0].name, version=1, draw=1).headers
 
 
 def test_picture_equals_that_of_the_command_line(

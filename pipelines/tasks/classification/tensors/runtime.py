@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from heads.base import ClassPrediction, ClassTarget
@@ -20,6 +21,7 @@ from pipelines.tasks.classification.tensors.class_weights import class_weights
 from pipelines.tasks.classification.tensors.scores import score_multiclass, score_multilabel
 from pipelines.tasks.classification.tensors.table import class_table
 from pipelines.tasks.labels import class_names
+from pipelines.tasks.temperature import FittedTemperature, fit_exclusive, fit_independent
 from pipelines.tasks.tensors.boxes import ResizedImage
 from pipelines.tasks.tensors.runtime import Pairs, TaskRuntime
 from pipelines.tasks.tensors.targets import class_position, only_name
@@ -55,24 +57,17 @@ class ClassificationRuntime(TaskRuntime[ClassificationSpec, ClassScores]):
         self, task: Setup, pairs: Pairs[ClassScores], gallery: Pairs[ClassScores] | None = None
     ) -> dict[str, Any]:
         """Return the numbers of `score_multiclass` or `score_multilabel`."""
-        scores = np.array([output.scores for _, output in pairs], dtype=np.float64).reshape(-1, len(task.categories))
-        truths = np.zeros((len(pairs), len(task.categories)), dtype=bool)
-        for row, (record, _) in enumerate(pairs):
-            for label in class_names(task.name, record):
-                if label not in task.positions:
-                    raise ValueError(
-                        f"task {task.name!r}: {record.file_name} has the class {label!r}; the task has the classes "
-                        f"{sorted(task.positions)}"
-                    )
-                truths[row, task.positions[label]] = True
+        scores, truths = _scores_and_truths(task, pairs)
         if task.spec.is_multilabel:
             return score_multilabel(task.categories, scores, truths, task.best_thresholds)
-        if (wrong := np.flatnonzero(truths.sum(axis=1) != 1)).size:
-            record = pairs[int(wrong[0])][0]
-            raise ValueError(
-                f"task {task.name!r}: {record.file_name} has the classes {record.labels[task.name]}; it must have one"
-            )
         return score_multiclass(task.categories, scores, truths.argmax(axis=1))
+
+    def fit_temperature(self, task: Setup, pairs: Pairs[ClassScores]) -> FittedTemperature | None:
+        """Return one temperature for all classes."""
+        scores, truths = _scores_and_truths(task, pairs)
+        if task.spec.is_multilabel:
+            return fit_independent(scores.ravel(), truths.ravel())
+        return fit_exclusive(scores, truths.argmax(axis=1))
 
     def predictions_file(self, task: Setup, pairs: Pairs[ClassScores]) -> bytes:
         return class_table(task, pairs).encode()
@@ -90,6 +85,30 @@ class ClassificationRuntime(TaskRuntime[ClassificationSpec, ClassScores]):
             if weight > 0
         ]
         return Drawing(caption=f"{task.name}: {', '.join(names) or 'none'}")
+
+
+def _scores_and_truths(task: Setup, pairs: Pairs[ClassScores]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the scores (N, K) of N images, and which classes they have.
+
+    Raises:
+        ValueError: a class is unknown, or an image of a multiclass task has another number of classes than one.
+    """
+    scores = np.array([output.scores for _, output in pairs], dtype=np.float64).reshape(-1, len(task.categories))
+    truths = np.zeros((len(pairs), len(task.categories)), dtype=bool)
+    for row, (record, _) in enumerate(pairs):
+        for label in class_names(task.name, record):
+            if label not in task.positions:
+                raise ValueError(
+                    f"task {task.name!r}: {record.file_name} has the class {label!r}; the task has the classes "
+                    f"{sorted(task.positions)}"
+                )
+            truths[row, task.positions[label]] = True
+    if not task.spec.is_multilabel and (wrong := np.flatnonzero(truths.sum(axis=1) != 1)).size:
+        record = pairs[int(wrong[0])][0]
+        raise ValueError(
+            f"task {task.name!r}: {record.file_name} has the classes {record.labels[task.name]}; it must have one"
+        )
+    return scores, truths
 
 
 RUNTIME = ClassificationRuntime()

@@ -1,10 +1,9 @@
 """COCO's evaluation of boxes, by hotcoco: pycocotools' numbers in a fraction of its time and memory.
 
-Legend: N detections, T IoU thresholds 0.50:0.95, R recall points, K classes, A areas (all, small, medium, large), M
-limits of detections per image and class (1, 10, 100).
+Legend: N detections, G boxes of the ground truth, T IoU thresholds 0.50:0.95, R recall points, K classes, A areas (all,
+small, medium, large), M limits of detections per image and class (1, 10, 100).
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -18,6 +17,9 @@ from pipelines.tasks.detection.scoring.boxes import CocoFile, FoundBoxes, TrueBo
 
 MATCH_IOU = 0.5
 """IoU from which a detection is right, outside of COCO's numbers."""
+
+BACKGROUND_IOU = 0.1
+"""IoU up to which a detection shows background, in the breakdown of errors."""
 
 MAX_DETECTIONS = 100
 """COCO's numbers take this many detections of a class in an image, those with the highest scores."""
@@ -71,6 +73,12 @@ class CocoEvaluation:
         """The class of each detection (N,), as its position in `category_ids`."""
         return self._found_ranks[1] - 1
 
+    def image_and_class(self) -> tuple[IntArray, IntArray]:
+        """Return a number for the image and the class of each box of the ground truth (G,) and each detection (N,)."""
+        base = len(self.category_ids) + 1
+        (true_images, true_classes), (found_images, found_classes) = self._true_ranks, self._found_ranks
+        return true_images * base + true_classes, found_images * base + found_classes
+
     @cached_property
     def matched(self) -> tuple[BoolArray, BoolArray]:
         """Whether each detection (N,) counts, and whether it is right (N,), at `MATCH_IOU`.
@@ -86,11 +94,49 @@ class CocoEvaluation:
         counts[positions] = True
         return counts, is_right
 
+    @cached_property
+    def counted_by_class(self) -> list[IntArray]:
+        """Indices of the detections that count, in their order, for each of the K classes."""
+        counted = np.flatnonzero(self.matched[0])
+        positions = self.found_positions[counted]
+        ordered = counted[np.argsort(positions, kind="stable")]
+        ends = np.cumsum(np.bincount(positions, minlength=len(self.category_ids)))
+        return np.split(ordered, ends[:-1])
+
+    def confusion(self, is_kept: BoolArray) -> IntArray:
+        """Return the confusion matrix (K + 1, K + 1) at `MATCH_IOU`; the last row and column are the background.
+
+        Over all classes of an image, each detection takes the box with the highest IoU that none with a higher score
+        has taken. Entry [i, j] counts boxes of class i that were found as class j; boxes that were not found are in
+        the last column, detections without a box in the last row. Crowds, and detections that match one of their
+        class, count nowhere.
+
+        Args:
+            is_kept: (N,) the detections to count.
+        """
+        counts, _ = self.matched
+        evaluation = hotcoco.COCOeval(*self._data_sets(~self.truth.is_crowd, is_kept & counts), "bbox")
+        matrix = evaluation.confusion_matrix(iou_thr=MATCH_IOU, max_det=max(1, int(is_kept.sum())))["matrix"]
+        return np.asarray(matrix).astype(np.int64)
+
+    def error_breakdown(self) -> dict[str, Any]:
+        """Return hotcoco's TIDE breakdown at `MATCH_IOU` and `BACKGROUND_IOU`: `delta_ap`, `counts` and `ap_base`.
+
+        Crowds, and detections that match one, are left out: hotcoco would take a detection that touches a crowd for a
+        badly placed box.
+        """
+        evaluation = self._evaluation
+        if self.truth.is_crowd.any():
+            evaluation = self._evaluate(*self._data_sets(~self.truth.is_crowd, self.matched[0]))
+        errors: dict[str, Any] = evaluation.tide_errors(pos_thr=MATCH_IOU, bg_thr=BACKGROUND_IOU)
+        return errors
+
     def _matches(self) -> dict[str, Any]:
-        largest = max(Counter(zip(*(ranks.tolist() for ranks in self._found_ranks), strict=True)).values(), default=0)
+        _, numbers = np.unique(self.image_and_class()[1], return_counts=True)
+        largest = int(numbers.max(initial=0))
         evaluation = self._evaluation
         if largest > MAX_DETECTIONS:
-            evaluation = self._evaluate(largest)
+            evaluation = self._evaluate(*self._all_boxes, max_detections=largest)
         matches: dict[str, Any] = evaluation.image_diagnostics(iou_thr=MATCH_IOU, score_thr=NO_LABEL_ERRORS)
         return matches
 
@@ -102,11 +148,12 @@ class CocoEvaluation:
 
     @cached_property
     def _evaluation(self) -> Any:
-        return self._evaluate()
+        return self._evaluate(*self._all_boxes)
 
-    def _evaluate(self, max_detections: int | None = None) -> Any:
+    @staticmethod
+    def _evaluate(truth: Any, found: Any, max_detections: int | None = None) -> Any:
         """Return hotcoco's evaluation; with a limit of detections, only at `MATCH_IOU` and of all areas."""
-        evaluation = hotcoco.COCOeval(*self._sides, "bbox")
+        evaluation = hotcoco.COCOeval(truth, found, "bbox")
         if max_detections is not None:
             evaluation.params.iou_thrs = [MATCH_IOU]
             evaluation.params.area_rng = evaluation.params.area_rng[:1]
@@ -116,19 +163,24 @@ class CocoEvaluation:
         return evaluation
 
     @cached_property
-    def _sides(self) -> tuple[Any, Any]:
-        """The ground truth and the detections as hotcoco's data sets."""
+    def _all_boxes(self) -> tuple[Any, Any]:
+        return self._data_sets(np.ones(len(self.truth.areas), dtype=bool), np.ones(len(self.found.scores), dtype=bool))
+
+    def _data_sets(self, is_true: BoolArray, is_found: BoolArray) -> tuple[Any, Any]:
+        """Return the boxes of the ground truth (G,) and the detections (N,) that are chosen as hotcoco's data sets."""
+        true_images, true_categories = self._true_ranks
         truth = hotcoco.COCO.from_arrays(
             [{"id": rank} for rank in range(1, len(self.image_ids) + 1)],
             [{"id": rank, "name": str(rank)} for rank in range(1, len(self.category_ids) + 1)],
-            *self._true_ranks,
-            self.truth.boxes_xywh,
-            area=self.truth.areas,
-            iscrowd=self.truth.is_crowd,
+            true_images[is_true],
+            true_categories[is_true],
+            self.truth.boxes_xywh[is_true],
+            area=self.truth.areas[is_true],
+            iscrowd=self.truth.is_crowd[is_true],
         )
         images, categories = self._found_ranks
         rows = np.column_stack([images, self.found.boxes_xywh, self.found.scores, categories])
-        return truth, truth.load_res(rows.astype(np.float64))
+        return truth, truth.load_res(rows[is_found].astype(np.float64))
 
     def _ranks(self, boxes: TrueBoxes | FoundBoxes) -> tuple[IntArray, IntArray]:
         """Return the ranks of the images and of the categories of boxes, from 1."""

@@ -1,6 +1,6 @@
 """COCO's detection numbers, in all and by class.
 
-Legend: T IoU thresholds 0.50:0.95, R recall points.
+Legend: T IoU thresholds 0.50:0.95, R recall points, K classes, A areas, M limits of detections.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipelines.tasks.base import BestThresholds
 from pipelines.tasks.best_threshold import scores_at_best, without_threshold
 from pipelines.tasks.detection.schemas import COCO_NUMBERS
+from pipelines.tasks.detection.scoring.analyses import add_analyses
 from pipelines.tasks.detection.scoring.boxes import CocoFile, CocoRow, FoundBoxes
 from pipelines.tasks.detection.scoring.coco_evaluation import CocoEvaluation
 
@@ -26,7 +27,7 @@ ALL_AREAS, MOST_DETECTIONS = 0, -1
 def score_coco(
     ground_truth: CocoFile, found: FoundBoxes, best_thresholds: BestThresholds | None = None
 ) -> dict[str, Any]:
-    """Return `{"coco": the twelve numbers, "per_class": [...]}` of detections against a COCO file.
+    """Return the entry of a detection task in result.json, without `kind` and `num_images`, see `DetectionResult`.
 
     Every image of the file is scored, with or without detections. Numbers without ground truth are None, of a class
     too; classes with ground truth and no detections have 0. No argument is changed.
@@ -49,19 +50,20 @@ def scores_of(
     if not len(evaluation.truth.areas):
         per_class = [_class_row(category, 0, None) | without_threshold() for category in categories]
         return {"coco": dict.fromkeys(COCO_NUMBERS), "per_class": per_class}
-    counts, is_right = evaluation.matched
+    _, is_right = evaluation.matched
     positions = {category: position for position, category in enumerate(evaluation.category_ids.tolist())}
-    precision = evaluation.precision[:, :, :, ALL_AREAS, MOST_DETECTIONS]
+    precision = evaluation.precision[..., MOST_DETECTIONS]
     per_class = []
     for category in categories:
         position = positions[category["id"]]
-        of_class = counts & (evaluation.found_positions == position)
+        of_class = evaluation.counted_by_class[position]
         num_true = int(evaluation.num_true[position])
         at_best = scores_at_best(
             category["name"], evaluation.found.scores[of_class], is_right[of_class], num_true, best_thresholds
         )
         per_class.append(_class_row(category, num_true, precision[:, :, position]) | at_best)
-    return {"coco": coco_numbers(evaluation.precision, evaluation.recall), "per_class": per_class}
+    scores = {"coco": coco_numbers(evaluation.precision, evaluation.recall), "per_class": per_class}
+    return add_analyses(evaluation, categories, scores)
 
 
 def coco_numbers(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, float | None]:
@@ -84,10 +86,16 @@ def _defined_mean(values: NDArray[np.float64]) -> float | None:
     return float(defined.mean()) if defined.size else None
 
 
-def _class_row(category: CocoRow, num_boxes: int, precision: NDArray[np.float64] | None) -> dict[str, Any]:
-    """Return a class's entry; `precision` (T, R) is -1 everywhere, or None, without ground truth."""
+def _class_row(category: CocoRow, num_boxes: int, by_area: NDArray[np.float64] | None) -> dict[str, Any]:
+    """Return a class's entry; `by_area` is the precision (T, R, A), -1 without ground truth, or None without any."""
     row = {"category_id": category["id"], "label": category["name"], "num_boxes": num_boxes}
-    if precision is None or precision.min() < 0:
-        return row | dict.fromkeys(("AP", "AP50", "precision_at_recall"))
-    curve = precision[AP50, ::RECALL_STEP].tolist()
-    return row | {"AP": float(precision.mean()), "AP50": float(precision[AP50].mean()), "precision_at_recall": curve}
+    if by_area is None or by_area[..., ALL_AREAS].min() < 0:
+        return row | dict.fromkeys(("AP", "AP50", "APs", "APm", "APl", "precision_at_recall"))
+    precision = by_area[..., ALL_AREAS]
+    return {
+        **row,
+        "AP": float(precision.mean()),
+        "AP50": float(precision[AP50].mean()),
+        **{name: _defined_mean(by_area[..., area]) for area, name in enumerate(("APs", "APm", "APl"), start=1)},
+        "precision_at_recall": precision[AP50, ::RECALL_STEP].tolist(),
+    }

@@ -11,12 +11,15 @@ from pipelines.base.records import ImageRecord
 from pipelines.tasks.answer_files import AnswerJson
 from pipelines.tasks.base import Drawing, TaskSetup
 from pipelines.tasks.detection.scoring.boxes import FoundBoxes
+from pipelines.tasks.detection.scoring.coco_evaluation import CocoEvaluation
 from pipelines.tasks.detection.scoring.coco_scores import score_coco
 from pipelines.tasks.detection.spec import DetectionSpec
+from pipelines.tasks.detection.tensors.analysis_charts import analysis_charts
 from pipelines.tasks.detection.tensors.charts import MAX_CURVES, precision_recall
 from pipelines.tasks.detection.tensors.coco_format import coco_ground_truth, coco_results, found_boxes
 from pipelines.tasks.detection.tensors.detections import Detections
 from pipelines.tasks.labels import box_labels
+from pipelines.tasks.temperature import FittedTemperature, fit_independent
 from pipelines.tasks.tensors.boxes import ResizedImage
 from pipelines.tasks.tensors.runtime import Pairs, TaskRuntime
 from pipelines.tasks.tensors.targets import UNKNOWN, box_captions, box_target, class_position
@@ -48,6 +51,16 @@ class DetectionRuntime(TaskRuntime[DetectionSpec, Detections]):
         truth = coco_ground_truth(task.name, task.categories, [record for record, _ in pairs])
         return score_coco(truth, _found(task, pairs), task.best_thresholds)
 
+    def fit_temperature(self, task: TaskSetup[DetectionSpec], pairs: Pairs[Detections]) -> FittedTemperature | None:
+        """Return the temperature of the scores of all detections that count at IoU 0.5."""
+        truth = coco_ground_truth(task.name, task.categories, [record for record, _ in pairs])
+        found = _found(task, pairs)
+        evaluation = CocoEvaluation(truth, found)
+        if not len(evaluation.truth.areas):
+            return None
+        counts, is_right = evaluation.matched
+        return fit_independent(found.scores[counts], is_right[counts])
+
     def predictions_file(self, task: TaskSetup[DetectionSpec], pairs: Pairs[Detections]) -> bytes:
         """Return a COCO results list. Scoring it against the ground truth file gives the numbers of result.json:
         nothing is rounded. Each row also has the `file_name` of its image."""
@@ -59,10 +72,13 @@ class DetectionRuntime(TaskRuntime[DetectionSpec, Detections]):
         return _json(coco_ground_truth(task.name, task.categories, records))
 
     def charts(self, name: str, result: Mapping[str, Any]) -> dict[str, Figure]:
-        """Return precision over recall of the classes with most ground truth; none without ground truth."""
+        """Return precision over recall of the classes with most ground truth, and what the detector gets wrong; none
+        without ground truth."""
         # sorted is stable: classes with equal counts keep the order of the categories.
         classes = sorted((row for row in result["per_class"] if row["num_boxes"]), key=lambda row: -row["num_boxes"])
-        return {"precision_recall": precision_recall(name, classes[:MAX_CURVES])} if classes else {}
+        if not classes:
+            return {}
+        return {"precision_recall": precision_recall(name, classes[:MAX_CURVES]), **analysis_charts(name, result)}
 
     def draw_target(self, task: TaskSetup[DetectionSpec], target: BoxTarget) -> Drawing:
         names = [category.name for category in task.categories]

@@ -44,6 +44,15 @@ def identities_of(task: TaskSetup[EmbeddingSpec], record: ImageRecord, output: E
     return np.where([boxes[i].is_ignored_in_scoring for i in embedded], "", named) if embedded else named
 
 
+def item_positions(task: TaskSetup[EmbeddingSpec], pairs: Pairs[Embeddings]) -> NDArray[np.int64]:
+    """Return (N, 2) for the N rows of `named_embeddings`: the position of the image, and the row in its output."""
+    found = [np.zeros((0, 2), dtype=np.int64)]
+    for position, (record, output) in enumerate(pairs):
+        rows = np.flatnonzero(identities_of(task, record, output) != "")
+        found.append(np.column_stack([np.full(len(rows), position), rows]))
+    return np.concatenate(found)
+
+
 def named_embeddings(task: TaskSetup[EmbeddingSpec], pairs: Pairs[Embeddings]) -> NamedEmbeddings:
     """Return all embeddings whose identity is known, in the order of the images."""
     identities = [identities_of(task, record, output) for record, output in pairs]

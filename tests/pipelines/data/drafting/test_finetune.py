@@ -16,7 +16,9 @@ from pipelines.spec.load import apply_override, load_job, read_document, validat
 from tests.pipelines.data.drafting.exports import SPLITS, text, write_coco, write_image_folder
 
 Document = dict[str, Any]
-MACHINE = Machine(has_gpu=False, num_cores=2, memory_bytes=2**34, networks=frozenset({"tf_efficientnet_lite0"}))
+MACHINE = Machine(
+    has_gpu=False, num_cores=2, memory_bytes=2**34, networks=frozenset({"tf_efficientnet_lite0"}), cpu_macs_per_s=4e9
+)
 SHORT: Document = {"recipe": "finetune", "budget": "3m", "data": {"root": "cells"}}
 
 

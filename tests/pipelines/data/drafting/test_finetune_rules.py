@@ -10,7 +10,7 @@ from pipelines.base.errors import ConfigError
 from pipelines.data.drafting import finetune_rules as rules
 from pipelines.data.drafting.choices import DataFacts
 from pipelines.data.drafting.finetune_rules import Choice
-from pipelines.data.drafting.machine import Machine
+from pipelines.data.drafting.machine import PROBE_S, PROBED_SIDE, PRODUCTS, TRAINING_SHARE, Machine, measured_macs_per_s
 
 GIB = 2**30
 CELLS = DataFacts(
@@ -29,8 +29,8 @@ CELLS = DataFacts(
 """Blood cells."""
 CLASSES = replace(CELLS, object_px=None, small_object_px=None, large_object_px=None, has_several_classes=False)
 LITE = frozenset({"tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2", "mobilenet_v2_tv"})
-CPU = Machine(has_gpu=False, num_cores=2, memory_bytes=16 * GIB, networks=LITE)
-GPU = Machine(has_gpu=True, num_cores=16, memory_bytes=128 * GIB, networks=LITE)
+CPU = Machine(has_gpu=False, num_cores=2, memory_bytes=16 * GIB, networks=LITE, cpu_macs_per_s=4e9)
+GPU = Machine(has_gpu=True, num_cores=16, memory_bytes=128 * GIB, networks=LITE, cpu_macs_per_s=4e9)
 FINE = replace(CELLS, object_px=48, large_object_px=120)
 
 
@@ -62,6 +62,11 @@ ROWS: list[tuple[str, Callable[[], Choice], dict[str, Any]]] = [
     ),
     ("images_with_classes_have_224_px", lambda: rules.choose_image_size(CLASSES), {"data.image_size": 224}),
     (
+        "small_images_with_classes_are_not_enlarged",
+        lambda: rules.choose_image_size(replace(CLASSES, size_hw=(50, 60))),
+        {"data.image_size": 64},
+    ),
+    (
         "backbone_of_a_short_budget_is_small",
         lambda: rules.choose_backbone(CELLS, 256, CPU, 180),
         {"model.backbone.name": "tf_efficientnet_lite0", "model.backbone.weights": "default"},
@@ -70,6 +75,11 @@ ROWS: list[tuple[str, Callable[[], Choice], dict[str, Any]]] = [
         "backbone_of_a_long_budget_is_large",
         lambda: rules.choose_backbone(CELLS, 256, CPU, 7200),
         {"model.backbone.name": "tf_efficientnet_lite2", "model.backbone.weights": "default"},
+    ),
+    (
+        "backbone_of_a_slow_machine_is_small",
+        lambda: rules.choose_backbone(CELLS, 256, replace(CPU, cpu_macs_per_s=4e8), 7200),
+        {"model.backbone.name": "tf_efficientnet_lite0", "model.backbone.weights": "default"},
     ),
     (
         "backbone_has_weights_at_hand",
@@ -166,6 +176,17 @@ def test_rule(choose: Callable[[], Choice], expected: dict[str, Any]) -> None:
     choice = choose()
     assert choice.fields == expected
     assert choice.reason
+
+
+def test_reason_for_the_size_of_images_with_classes_is_the_limit_that_applies() -> None:
+    assert "not enlarged" in rules.choose_image_size(replace(CLASSES, size_hw=(50, 60))).reason
+    assert "pretraining" in rules.choose_image_size(CLASSES).reason
+
+
+def test_speed_of_the_cpu_is_measured_by_products_of_matrices() -> None:
+    seconds = iter([0, PROBE_S / 4, PROBE_S / 2, PROBE_S])
+    expected = TRAINING_SHARE * 2 * PRODUCTS * PROBED_SIDE**3 / PROBE_S
+    assert measured_macs_per_s(lambda: next(seconds)) == pytest.approx(expected)
 
 
 def test_machine_without_weights_is_told_how_to_get_them() -> None:

@@ -1,5 +1,6 @@
 """The demo data has the documented content, depends only on its seed, and passes the data check."""
 
+import errno
 import hashlib
 import json
 import statistics
@@ -193,6 +194,19 @@ def test_commands_print_and_write_and_report_errors_by_exit_code(
     assert check_data(JOB, tmp_path / "d", tmp_path / "report.json") == DataError.exit_code == 78
     assert "val/000001.jpg: is missing in the folder" in capsys.readouterr().out
     assert '"missing_image": 1' in (tmp_path / "report.json").read_text()
+
+
+def test_full_disk_is_reported_with_the_folder_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_disk(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fill_disk)
+    expected = rf"^folder: {tmp_path}/d cannot be written \(No space left on device\); free disk space, or choose"
+    with pytest.raises(ConfigError, match=expected):
+        synthesize_data(tmp_path / "d", num_train=8, num_val=8, num_test=0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_report_that_cannot_be_written_is_printed_before_the_error(

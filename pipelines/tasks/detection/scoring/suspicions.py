@@ -1,0 +1,148 @@
+"""Labels that may be wrong or missing: confident detections without a label, and labels that nothing finds.
+
+Legend: N detections, G boxes of the ground truth.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.tasks.arrays import BoolArray
+from pipelines.tasks.detection.scoring.boxes import CocoRow
+from pipelines.tasks.detection.scoring.resampling import Rows, ScoredDetections
+from pipelines.tasks.resampling import Numbers
+from pipelines.tasks.worst_images import LabelSuspicion
+
+NEAR_IOU = 0.3
+"""A detection that overlaps a label more than this is a badly placed box, and not an object without a label."""
+
+
+class Suspicions:
+    """Finds suspicious labels of a split.
+
+    A detection is confident if its score is at least the median score of the right detections of its class.
+
+    Args:
+        truth: a COCO instances file.
+        results: a COCO results list for it.
+        scored: both of them.
+        is_wrong: (N,) which detections are false positives.
+        match_iou: IoU from which a detection finds a label.
+    """
+
+    def __init__(
+        self, truth: Mapping[str, Any], results: Rows, scored: ScoredDetections, is_wrong: BoolArray, match_iou: float
+    ) -> None:
+        self._names = {category["id"]: category["name"] for category in truth["categories"]}
+        self._files = dict(scored.images)
+        self._is_wrong, self._match_iou = is_wrong, match_iou
+        self._found = _by_image([{**row, "number": number} for number, row in enumerate(results)])
+        self._true = _by_image(truth["annotations"])
+        self._confident = self._confident_scores(scored, results)
+
+    def all(self) -> list[LabelSuspicion]:
+        """Return all suspicions: first those about detections, highest score first, then labels, largest first."""
+        found = [suspicion for image_id in self._files for suspicion in self._of_image(image_id)]
+        return sorted(found, key=lambda one: (-(one.score or 0.0), -one.bbox_xywh[2] * one.bbox_xywh[3], one.image_id))
+
+    def _confident_scores(self, scored: ScoredDetections, results: Rows) -> dict[str, float]:
+        scores = np.array([row["score"] for row in results], dtype=np.float64)
+        medians = {}
+        for name in scored.classes:
+            matches = scored.matches[name, "all"]
+            if len(right := scores[matches.detections[matches.is_right[0]]]):
+                medians[name] = float(np.median(right))
+        return medians
+
+    def _of_image(self, image_id: int) -> Iterator[LabelSuspicion]:
+        found, true = self._found.get(image_id, []), self._true.get(image_id, [])
+        overlaps = box_iou(_boxes(found), _boxes(true))
+        for row, near in zip(found, overlaps, strict=True):
+            name = self._names[row["category_id"]]
+            if not self._is_wrong[row["number"]] or row["score"] < self._confident.get(name, np.inf):
+                continue
+            best = int(near.argmax()) if len(near) else -1
+            if best < 0 or near[best] < NEAR_IOU:
+                yield self._suspicion("unlabeled", image_id, row, None)
+            elif near[best] >= self._match_iou and self._is_other_class(row, true[best]):
+                yield self._suspicion("other_class", image_id, row, true[best])
+        is_found = np.any(overlaps >= self._match_iou, axis=0).tolist()
+        for row, is_seen in zip(true, is_found, strict=True):
+            if not is_seen and not row.get("iscrowd"):
+                yield self._suspicion("not_found", image_id, None, row)
+
+    @staticmethod
+    def _is_other_class(found: Mapping[str, Any], true: Mapping[str, Any]) -> bool:
+        return not true.get("iscrowd") and found["category_id"] != true["category_id"]
+
+    def _suspicion(
+        self, kind: Any, image_id: int, found: Mapping[str, Any] | None, true: Mapping[str, Any] | None
+    ) -> LabelSuspicion:
+        shown = found or true
+        assert shown is not None
+        return LabelSuspicion(
+            kind=kind,
+            image_id=image_id,
+            file_name=self._files[image_id],
+            label=self._names[shown["category_id"]],
+            bbox_xywh=shown["bbox"],
+            score=None if found is None else found["score"],
+            annotation_id=None if true is None else true["id"],
+            annotated_label=None if true is None else self._names[true["category_id"]],
+        )
+
+
+def suspicions_file(truth: Mapping[str, Any], found: list[LabelSuspicion]) -> dict[str, Any]:
+    """Return a COCO instances file with one annotation for each suspicion, for a program that shows labels.
+
+    The category of an annotation is the class that the detector suggests, or that of a label that was not found.
+    `suspicion`, `score`, `label_id` and `label` say why it is there, and which label it is about.
+    """
+    ids = {category["name"]: category["id"] for category in truth["categories"]}
+    used = {one.image_id for one in found}
+    annotations = [
+        {
+            "id": number,
+            "image_id": one.image_id,
+            "category_id": ids[one.label],
+            "bbox": one.bbox_xywh,
+            "area": one.bbox_xywh[2] * one.bbox_xywh[3],
+            "iscrowd": 0,
+            "suspicion": one.kind,
+            "score": one.score,
+            "label_id": one.annotation_id,
+            "label": one.annotated_label,
+        }
+        for number, one in enumerate(found, start=1)
+    ]
+    return {
+        "info": {"description": "labels to review: confident detections without a label, and labels not found"},
+        "images": [image for image in truth["images"] if image["id"] in used],
+        "annotations": annotations,
+        "categories": truth["categories"],
+    }
+
+
+def box_iou(first_xywh: Numbers, second_xywh: Numbers) -> Numbers:
+    """Return the IoU (N, G) of boxes (N, 4) and (G, 4); 0 for two boxes without an area."""
+    low = np.maximum(first_xywh[:, None, :2], second_xywh[None, :, :2])
+    ends = (boxes[:, :2] + boxes[:, 2:] for boxes in (first_xywh, second_xywh))
+    first_ends, second_ends = ends
+    high = np.minimum(first_ends[:, None], second_ends[None])
+    common: Numbers = np.clip(high - low, 0, None).prod(axis=2)
+    union = first_xywh[:, None, 2:].prod(axis=2) + second_xywh[None, :, 2:].prod(axis=2) - common
+    return np.asarray(np.divide(common, union, out=np.zeros_like(common), where=union > 0))
+
+
+def _boxes(rows: Rows) -> NDArray[np.float64]:
+    return np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
+
+
+def _by_image(rows: Rows) -> dict[int, list[CocoRow]]:
+    found: dict[int, list[CocoRow]] = defaultdict(list)
+    for row in rows:
+        found[row["image_id"]].append(row)
+    return dict(found)
