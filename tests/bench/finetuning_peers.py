@@ -38,6 +38,8 @@ from tests.bench.runs import BENCH_DIR, Figures, Process, find_bccd, hardware, r
 
 CLOCKS = Path(__file__).with_name("processor_clock.py")
 ROWS = Path(__file__).with_suffix(".jsonl")
+OWN_COMMAND = "pipelines.cli"
+"""The module that `pyramidion fit` becomes: a process that replaces itself would lose the clocks."""
 IMAGE_SIZE = 240, 320
 """Height and width that recipe:finetune chooses for BCCD."""
 
@@ -92,7 +94,7 @@ class Finished:
 
 def run_own(setup: Setup, folder: Path, seed: int) -> Finished:
     """Run `recipe:finetune`."""
-    command = [*setup.python, "service.cli", "fit", "--config=recipe:finetune", f"--data.root={setup.bccd}"]
+    command = [*setup.python, OWN_COMMAND, "fit", "--config=recipe:finetune", f"--data.root={setup.bccd}"]
     options = [
         f"--budget={setup.budget}",
         f"--seed_everything={seed}",
