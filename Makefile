@@ -107,7 +107,7 @@ bench-augmentation: install ## recipe:bccd with each preset of data.augment and 
 bench-heads: install ## recipe:bccd with each detection head and three seeds (about an hour on 2 quiet cores)
 	$(BIN)/python -m tests.bench.comparison heads
 
-bench-finetuning: install ## transfer strategies on BCCD: figures for docs/finetuning.md (about half an hour on 2 quiet cores)
+bench-finetuning: install ## transfer strategies from ImageNet weights on BCCD: the runs that have no row yet (all: about an hour of CPU time)
 	$(BIN)/python -m tests.bench.finetuning
 
 bench-finetuning-peers: install ## recipe:finetune against torchvision and Ultralytics (AGPL-3.0, own environment) at equal wall time (40 minutes)

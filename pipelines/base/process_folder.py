@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _PREFIX, _NEW = "pyramidion-of-process-", "pyramidion-new-"
-_LOCK = ".lock"
+_LOCK = "held"
 _own: set[Path] = set()
 
 

@@ -26,8 +26,9 @@ DEFAULT_SAMPLES = 1000
 SEED = 0
 MAX_CELLS = 2**22
 """Numbers of one chunk of samples: 32 MiB."""
-TOLERANCE = 1e-5
-"""Largest difference between a number of result.json and the one that follows from the files: some are float32."""
+TOLERANCE = 1e-4
+"""Largest difference between a number of result.json and the one that follows from the files: some are sums of many
+numbers in float32."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,8 @@ def _bars(column: Mapping[str, Any], task: str, metric: str) -> list[tuple[str, 
     """Return the label and the metric of the slices of a column where it is defined, the worst one first."""
     bars = [
         (
-            f"{plain_text(row['value'])} ({quantity(row['tasks'][task]['num_images'], 'image')})",
+            f"{plain_text(row['value'])} ({quantity(row['tasks'][task]['num_images'], 'image')}): "
+            f"{row['tasks'][task]['numbers'][metric]:.3f}",
             row["tasks"][task]["numbers"][metric],
         )
         for row in column["values"]
@@ -64,12 +65,11 @@ def _slice_chart(
     figure, axes = new_figure(len(columns), width=7.4, height=1.3 + 0.3 * max(len(bars) for _, bars in columns))
     for (column, bars), axis in zip(columns, axes, strict=True):
         labels, values = [label for label, _ in bars], [value for _, value in bars]
-        drawn = axis.barh(range(len(bars)), values, 0.7, label="slice")
-        axis.bar_label(drawn, fmt="%.3f", fontsize="x-small", padding=2)
+        axis.barh(range(len(bars)), values, 0.7, label="slice")
         if whole is not None:
             axis.axvline(whole, color="black", linestyle="--", linewidth=1, label="all images")
         axis.set_yticks(range(len(bars)), labels, fontsize="small")
-        axis.set(title=f"{name} by {plain_text(column)}", xlabel=metric, xlim=(0, 1.08))
+        axis.set(title=f"{name} by {plain_text(column)}", xlabel=metric, xlim=(0, 1))
         axis.invert_yaxis()
         legend_beside(axis)
     return figure

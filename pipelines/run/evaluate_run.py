@@ -10,7 +10,7 @@ from pipelines.base.ranks import is_rank_zero, print_rank_zero
 from pipelines.base.records import Split
 from pipelines.command_line.evaluation_options import EvaluationRequest
 from pipelines.data.dataset.slices import Slices
-from pipelines.evaluation.conditions import ConditionScores
+from pipelines.evaluation.conditions import ConditionScores, condition_metrics
 from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.plots import write_condition_plots
 from pipelines.evaluation.result import build_result, write_result
@@ -25,8 +25,10 @@ from pipelines.run.saved_run import Overrides, SavedRun, Weights, load_data, loa
 from pipelines.run.versions import package_versions
 from pipelines.run.workflow import Parts
 from pipelines.run.worst_pictures import write_worst_images
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import RunDir, runs_root
 from pipelines.spec.job import JobSpec
+from pipelines.tracking.evaluation_log import log_evaluation
+from pipelines.tracking.mlflow_store import find_store
 from pipelines.training.checkpoints import EvaluationStop
 from pipelines.training.launcher import supervised_ranks
 from pipelines.training.module import MultiTaskModule
@@ -174,4 +176,7 @@ def _write_result(
     print_results(scores.split, scores.tasks)
     print_conditions(saved.job.model, result)
     write_condition_plots(attempt.run_dir.plots, saved.job.model, result)
+    if saved.job.tracking is not None and saved.weights == "best" and (conditions.corruptions or conditions.slices):
+        metrics = condition_metrics(saved.job.model, result)
+        log_evaluation(find_store(runs_root()), attempt.run_dir, metrics, saved.step, attempt.warn)
     print_rank_zero(f"result in {path}")

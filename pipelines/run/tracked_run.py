@@ -64,6 +64,7 @@ def log_result(attempt: Attempt) -> None:
     step = result["model"]["best_step"]
     attempt.tracker.log_metrics(result["summary"], step=step)
     attempt.tracker.log_metrics(class_metrics(result), step=step)
+    attempt.tracker.log_metrics(analysis_metrics(result), step=step)
     attempt.tracker.log_metrics(condition_metrics(attempt.job.model, result), step=step)
     attempt.tracker.log_tags(result["versions"])
     for path in (attempt.run_dir.result, attempt.run_dir.config_yaml, attempt.run_dir.data_report):
@@ -84,4 +85,18 @@ def class_metrics(result: dict[str, Any]) -> dict[str, float | None]:
         for row in rows:
             for metric in kind.plotted_class_columns:
                 metrics[f"{result['split']}/{name}/per_class/{row[kind.class_columns[0]]}/{metric}"] = row[metric]
+    return metrics
+
+
+def analysis_metrics(result: dict[str, Any]) -> dict[str, float | None]:
+    """Return the costs of errors as `<split>/<task>/errors/<kind>`, and calibration errors as `<split>/<task>/ece`."""
+    metrics: dict[str, float | None] = {}
+    for name, task in result["tasks"].items():
+        prefix = f"{result['split']}/{name}"
+        views = KINDS[task["kind"]].analyses(task)
+        if "errors" in views:
+            costs = views["errors"]["errors"]["cost"]
+            metrics |= {f"{prefix}/errors/{kind}": cost for kind, cost in costs.items()}
+        if "calibration" in views:
+            metrics[f"{prefix}/ece"] = views["calibration"]["calibration"]["ece"]
     return metrics

@@ -1,83 +1,62 @@
-"""Fine-tune to BCCD detection with every transfer strategy, and print the tables of docs/finetuning.md.
+"""Fine-tune from ImageNet weights with every transfer strategy, and print the tables of docs/finetuning.md.
 
-`pyramidion fit` trains a backbone on synthetic images of another kind (`pyramidion data synth`: shapes on noisy
-backgrounds, with detection, classification and embedding heads). Detection of blood cells then starts from that
-backbone, with a random neck and head, on a quarter and on all of BCCD's training images. All strategies have the same
-number of optimizer steps and the same learning rate. `scratch` is `full` from a random backbone.
+Detection and white-cell subtypes of BCCD, from `tf_efficientnet_lite0` with the weights of the installed package, with
+a random neck and head; `scratch` is `full` from a random backbone. All strategies have the same number of optimizer
+steps. The learning rate of each is chosen on val, with seed 0 and all images, and its other runs use it.
 
-Finished runs are reused, and a stopped run is resumed.
+Every finished run is a row of tests/bench/finetuning.jsonl, beside the code that wrote it. A run that has a row is
+skipped, and a stopped run is resumed.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
-from collections.abc import Callable
-from functools import partial
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines.data.synth.dataset import write_synthetic
-from tests.bench.runs import (
-    BENCH_DIR,
-    Figures,
-    Outcome,
-    Run,
-    execute,
-    execute_all,
-    find_bccd,
-    hardware,
-    report,
-    turned_table,
-)
+from tests.bench.finetuning_tables import render
+from tests.bench.finetuning_trials import TASKS, Trial, stages, training
+from tests.bench.finished_runs import Row, append_row, discard_rows, find_row, read_rows
+from tests.bench.runs import BENCH_DIR, Outcome, Run, execute_all, find_bccd, hardware, report
 
-STRATEGIES = ("scratch", "full", "freeze", "discriminative", "gradual", "lp-ft")
-BATCH_SIZE = 4
-EVERY = {"25 %": 4, "100 %": 1}
-"""For each share of the training images the step n: every n-th image in the order of their names is kept."""
-PRETRAINING_IMAGES = 1500
+ROWS = Path(__file__).with_suffix(".jsonl")
+QUARTER = 4
+"""With a share of 25 %, every fourth image is kept, in the order of their names."""
+MIN_TOP1_IMAGES = 3
 
 
-def pretraining(data: Path, seed: int, epochs: int) -> Run:
-    """Return the training of the backbone on synthetic images."""
-    return Run(
-        f"pretraining-{seed}",
-        (
-            "--config=recipe:demo",
-            "--model.backbone.name=resnet14_thin",
-            "--model.backbone.weights=none",
-            f"--data.root={data / 'shapes'}",
-            f"--seed_everything={seed}",
-            f"--trainer.max_epochs={epochs}",
-            f"--trainer.check_val_every_n_epoch={epochs}",
-            "--tracking=null",
-        ),
-    )
+def row(trial: Trial, outcome: Outcome) -> Row:
+    """Return the row of a finished run."""
+    result = outcome.result
+    return {
+        **trial.identity,
+        "val": figures(trial.task, result["val"]["tasks"]),
+        "test": figures(trial.task, result["tasks"]),
+        "cpu_s": round(outcome.cpu_s, 1),
+        "wall_s": round(outcome.wall_s, 1),
+        "peak_mib": round(outcome.peak_mib),
+        "machine": hardware(),
+        "versions": {name: result["versions"][name] for name in ("pyramidion", "torch", "timm")},
+        "date": datetime.now(UTC).date().isoformat(),
+    }
 
 
-def finetuning(data: Path, strategy: str, share: str, seed: int, steps: int) -> Run:
-    """Return one fine-tuning of `steps` optimizer steps on a share of the images, which is in a folder of `data`."""
-    num_images = count_images(data / folder_of(share))
-    epochs = steps // -(-num_images // BATCH_SIZE)
-    source = "" if strategy == "scratch" else "--model.init_from=pretraining-0"
-    transfer = "full" if strategy == "scratch" else strategy
-    name = f"{strategy}-{share.split()[0]}-{seed}"
-    options = (
-        "--config=recipe:bccd",
-        f"--data.root={data / folder_of(share)}",
-        f"--seed_everything={seed}",
-        f"--trainer.max_epochs={epochs}",
-        f"--trainer.check_val_every_n_epoch={epochs}",
-        f"--model.schedule.warmup_steps={steps // 10}",
-        f"--model.transfer={transfer}",
-        "--tracking=null",
-    )
-    return Run(name, (*options, source) if source else options)
-
-
-def folder_of(share: str) -> str:
-    """Return the name of the data folder of a share of the training images."""
-    return f"bccd-{share.split()[0]}"
+def figures(task: str, scores: dict[str, Any]) -> dict[str, float]:
+    """Return the figures of one split; those of classes count only classes with at least MIN_TOP1_IMAGES."""
+    if task == "detection":
+        coco = scores["cells"]["coco"]
+        return {name: round(coco[name], 4) for name in ("AP", "AP50")}
+    classes = [found for found in scores["subtype"]["per_class"] if found["top1_support"] >= MIN_TOP1_IMAGES]
+    supports = [found["top1_support"] for found in classes]
+    right = [found["top1_recall"] * found["top1_support"] for found in classes]
+    return {
+        "mAP": round(sum(found["ap"] for found in classes) / len(classes), 4),
+        "macro recall": round(sum(found["top1_recall"] for found in classes) / len(classes), 4),
+        "accuracy": round(sum(right) / sum(supports), 4),
+    }
 
 
 def write_share(bccd: Path, folder: Path, every: int) -> None:
@@ -90,11 +69,6 @@ def write_share(bccd: Path, folder: Path, every: int) -> None:
         (folder / f"annotations/instances_{split}.json").write_text(json.dumps(kept), "utf-8")
 
 
-def count_images(folder: Path) -> int:
-    """Return the number of training images."""
-    return len(json.loads((folder / "annotations/instances_train.json").read_text("utf-8"))["images"])
-
-
 def thinned(document: dict[str, Any], every: int) -> dict[str, Any]:
     """Return a COCO document with every n-th image, in the order of their names."""
     images = sorted(document["images"], key=lambda image: str(image["file_name"]))[::every]
@@ -102,57 +76,48 @@ def thinned(document: dict[str, Any], every: int) -> dict[str, Any]:
     return {**document, "images": images, "annotations": [a for a in document["annotations"] if a["image_id"] in kept]}
 
 
-def figures(outcome: Outcome) -> Figures:
-    """Return the figures in a row of the tables."""
-    coco = outcome.result["tasks"]["cells"]["coco"]
-    return {
-        "test AP": coco["AP"],
-        "test AP50": coco["AP50"],
-        "training (s)": outcome.result["timing"]["train_s"],
-        "whole run (s)": outcome.wall_s,
-        "peak memory (MiB)": outcome.peak_mib,
-    }
+def train_missing(tasks: list[str], out: Path, jobs: int, path: Path = ROWS) -> None:
+    """Execute the runs that have no row, and write their rows."""
+    bccd, quarter = find_bccd(), out / "bccd-25"
+    if not quarter.exists():
+        unfinished = quarter.with_suffix(".writing")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        write_share(bccd, unfinished, QUARTER)
+        unfinished.rename(quarter)
+    trials: dict[Run, Trial] = {}
+
+    def finished(run: Run, outcome: Outcome) -> None:
+        append_row(path, row(trials[run], outcome))
+
+    for stage in stages(tasks):
+        rows = read_rows(path)
+        missing = [trial for trial in stage(rows) if find_row(rows, trial.identity) is None]
+        runs = [training(trial, quarter if trial.share == "25 %" else bccd) for trial in missing]
+        trials |= dict(zip(runs, missing, strict=True))
+        execute_all(runs, out, jobs, finished)
 
 
 def main() -> None:
     """Run the missing trainings, then print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=312, help="optimizer steps of each fine-tuning")
-    parser.add_argument("--pretraining-epochs", type=int, default=16)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--jobs", type=int, default=2, help="number of concurrent trainings, each with one thread")
+    parser.add_argument("--table", action="store_true", help="train nothing, and print the tables of the rows")
+    parser.add_argument("--again", action="store_true", help="discard the rows and runs of the tasks, and start anew")
     parser.add_argument("--out", type=Path, default=BENCH_DIR / "finetuning")
     options = parser.parse_args()
     out: Path = options.out.resolve()
-    data = out / "data"
-    once(data / "shapes", lambda folder: write_synthetic(folder, seed=7, num_train=PRETRAINING_IMAGES, num_test=0))
-    bccd = find_bccd()
-    for share, every in EVERY.items():
-        once(data / folder_of(share), partial(write_share, bccd, every=every))
-    os.environ |= {"OMP_NUM_THREADS": "1", "PYRAMIDION_WEIGHTS_ROOTS": str(out)}
-    source = execute(pretraining(data, 0, options.pretraining_epochs), out)
-    parts = [
-        f"{hardware()}; {options.jobs} trainings at a time with one thread each; mean (lowest to highest) of the seeds "
-        f"{', '.join(map(str, options.seeds))}; {options.steps} optimizer steps of {BATCH_SIZE} images each.\n",
-        f"The backbone was trained for {source.wall_s:.0f} s on {PRETRAINING_IMAGES} synthetic images (val AP50 of "
-        f"shapes {source.result['val']['tasks']['shapes']['coco']['AP50']:.2f}).\n",
-    ]
-    for share in EVERY:
-        runs = [finetuning(data, s, share, seed, options.steps) for s in STRATEGIES for seed in options.seeds]
-        outcomes = iter(execute_all(runs, out, options.jobs))
-        rows = {strategy: [figures(next(outcomes)) for _ in options.seeds] for strategy in STRATEGIES}
-        parts.append(turned_table(f"{share} of the training images ({count_images(data / folder_of(share))})", rows))
-    report(parts, out / "finetuning.md")
-
-
-def once(folder: Path, write: Callable[[Path], object]) -> None:
-    """Write a folder atomically unless it exists."""
-    if not folder.exists():
-        unfinished = folder.with_suffix(".writing")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        write(unfinished)
-        unfinished.rename(folder)
+    if options.again:
+        discard_rows(ROWS, lambda row: row["task"] in options.tasks)
+        discard_rows(out / "times.jsonl", lambda row: row["run"].split("-")[0] in options.tasks)
+        for folder in (found for task in options.tasks for found in out.glob(f"{task}-*")):
+            shutil.rmtree(folder, ignore_errors=True)
+    if not options.table:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        multiprocessing.set_forkserver_preload(["pipelines.run.fit"])
+        train_missing(options.tasks, out, options.jobs)
+    report(render(read_rows(ROWS)), out / "finetuning.md")
 
 
 if __name__ == "__main__":

@@ -33,14 +33,15 @@ from pycocotools.cocoeval import COCOeval
 
 from pipelines.base.clock import parse_duration
 from tests.bench import ultralytics_peer
+from tests.bench.finished_runs import Row, append_row, find_row, read_rows
 from tests.bench.runs import BENCH_DIR, Figures, Process, find_bccd, hardware, report, run_process, turned_table
 
 CLOCKS = Path(__file__).with_name("processor_clock.py")
 ROWS = Path(__file__).with_suffix(".jsonl")
+OWN_COMMAND = "pipelines.cli"
+"""The module that `pyramidion fit` becomes: a process that replaces itself would lose the clocks."""
 IMAGE_SIZE = 240, 320
 """Height and width that recipe:finetune chooses for BCCD."""
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Finished:
 
 def run_own(setup: Setup, folder: Path, seed: int) -> Finished:
     """Run `recipe:finetune`."""
-    command = [*setup.python, "service.cli", "fit", "--config=recipe:finetune", f"--data.root={setup.bccd}"]
+    command = [*setup.python, OWN_COMMAND, "fit", "--config=recipe:finetune", f"--data.root={setup.bccd}"]
     options = [
         f"--budget={setup.budget}",
         f"--seed_everything={seed}",
@@ -208,16 +209,14 @@ def row_of(wanted: Row, setup: Setup, finished: Finished) -> Row:
 
 def execute(setup: Setup, rows: Path, wanted: Row) -> Row:
     """Return the row of a run, which is appended to `rows` after it has finished."""
-    read = map(json.loads, rows.read_text("utf-8").splitlines()) if rows.exists() else iter(())
-    if found := next((row for row in read if wanted.items() <= row.items()), None):
-        return dict(found)
+    if found := find_row(read_rows(rows), wanted):
+        return found
     folder = setup.out / "-".join([*wanted["side"].replace(":", " ").replace(",", "").split(), str(wanted["seed"])])
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     print(f"== {wanted['side']}, seed {wanted['seed']}", flush=True)
     row = row_of(wanted, setup, SIDES[wanted["side"]](setup, folder, wanted["seed"]))
-    with rows.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    append_row(rows, row)
     return row
 
 

@@ -3,13 +3,16 @@
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +34,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result.json of a run, with the time of all attempts and the peak resident memory of the trainer."""
+    """The result.json of a run, with the time of all attempts and the peak resident memory of the trainer.
+
+    `cpu_s` has the user and system time of the trainer, without the attempts that were killed.
+    """
 
     result: dict[str, Any]
     wall_s: float
     peak_mib: float
+    cpu_s: float = 0.0
 
 
 def execute(run: Run, out: Path) -> Outcome:
@@ -43,11 +50,10 @@ def execute(run: Run, out: Path) -> Outcome:
     folder, times_path = out / run.name, out / "times.jsonl"
     if not (folder / "result.json").exists():
         print(f"== {run.name}: fit {' '.join(run.options)}", flush=True)
-        command = [sys.executable, "-m", "service.cli", "fit", *run.options, f"--run-dir={folder}"]
-        process = run_process(command, out / f"{run.name}.log")
-        spent = {"run": run.name, "wall_s": process.wall_s, "peak_mib": process.peak_mib}
+        process = _fit((*run.options, f"--run-dir={folder}"), out / f"{run.name}.log")
+        spent = {name: value for name, value in asdict(process).items() if name != "exit_code"}
         with times_path.open("a", encoding="utf-8") as times:
-            times.write(json.dumps(spent) + "\n")
+            times.write(json.dumps({"run": run.name, **spent}) + "\n")
         if process.exit_code:
             outcome = f"exited with {process.exit_code}, see {out / run.name}.log"
             sys.exit(f"bench: {run.name} {outcome}; run the same command to resume it")
@@ -56,15 +62,31 @@ def execute(run: Run, out: Path) -> Outcome:
         json.loads((folder / "result.json").read_text("utf-8")),
         sum(row["wall_s"] for row in attempts),
         max((row.get("peak_mib", 0.0) for row in attempts), default=0.0),
+        sum(row.get("cpu_s", 0.0) for row in attempts),
     )
 
 
-def execute_all(runs: Sequence[Run], out: Path, jobs: int) -> list[Outcome]:
-    """Execute runs, `jobs` at a time; Ctrl-C stops them and starts no others."""
+def execute_all(
+    runs: Sequence[Run], out: Path, jobs: int, finished: Callable[[Run, Outcome], None] = lambda run, outcome: None
+) -> list[Outcome]:
+    """Execute runs, `jobs` at a time; Ctrl-C stops them and starts no others.
+
+    Args:
+        runs: in the order in which they start.
+        out: has their folders and logs.
+        jobs: number of concurrent runs.
+        finished: called with each run and its outcome when it ends, in a thread of its own.
+    """
+
+    def executed(run: Run) -> Outcome:
+        outcome = execute(run, out)
+        finished(run, outcome)
+        return outcome
+
     out.mkdir(parents=True, exist_ok=True)
     try:
         with ThreadPoolExecutor(jobs) as pool:
-            return list(pool.map(lambda run: execute(run, out), runs))
+            return list(pool.map(executed, runs))
     except KeyboardInterrupt:
         sys.exit("bench: stopped; run the same command to resume")
 
@@ -106,6 +128,45 @@ def run_process(command: Sequence[str], log_path: Path, environment: Mapping[str
             process.returncode = os.waitstatus_to_exitcode(status)
             spent_s = time.monotonic() - started
             return Process(process.returncode, spent_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / MIB)
+
+
+def _fit(options: Sequence[str], log_path: Path) -> Process:
+    """Run `pyramidion fit` like `run_process`, in a process that is forked from a server.
+
+    The server has imported the trainer, if the benchmark asked for that with `multiprocessing.set_forkserver_preload`;
+    no run spends time on it then. A trainer that was killed has no CPU time and no memory.
+    """
+    started = time.monotonic()
+    context = get_context("forkserver")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_train, args=(tuple(options), log_path, sender))
+    process.start()
+    sender.close()
+    while process.exitcode is None:
+        try:
+            process.join()
+        except KeyboardInterrupt:
+            # As in `run_process`.
+            continue
+    try:
+        usage = receiver.recv()
+    except EOFError:
+        usage = {"cpu_s": 0.0, "peak_mib": 0.0}
+    return Process(process.exitcode, time.monotonic() - started, **usage)
+
+
+def _train(options: Sequence[str], log_path: Path, usage: Connection) -> None:
+    """Run `pyramidion fit` in this process, with its output in a file, and send what it has used."""
+    from pipelines.cli import main
+
+    os.chdir(ROOT)
+    with log_path.open("a", encoding="utf-8") as log:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
+    code = main(["fit", *options])
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    usage.send({"peak_mib": used.ru_maxrss / MIB, "cpu_s": used.ru_utime + used.ru_stime})
+    sys.exit(code)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

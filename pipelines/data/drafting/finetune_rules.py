@@ -89,7 +89,8 @@ def choose_image_size(facts: DataFacts) -> Choice:
     images = f"the median image has {width} x {height} px"
     if facts.small_object_px is None:
         size = min(CLASSIFICATION_SIZE, longest)
-        return Choice({"data.image_size": size}, f"{images}; the backbone was pretrained at {CLASSIFICATION_SIZE} px")
+        why = "images are not enlarged" if size < CLASSIFICATION_SIZE else "the size of the backbone's pretraining"
+        return Choice({"data.image_size": size}, f"{images}; {why}")
     needed = STEP_PX * round(MIN_OBJECT_PX * max(height, width) / facts.small_object_px / STEP_PX)
     size = min(max(needed, MIN_SIZE), longest)
     small = facts.small_object_px * size / max(height, width)

@@ -33,7 +33,8 @@ def legend_beside(axis: Axes) -> None:
 
 def bar_chart(title: str, labels: Sequence[str], columns: Mapping[str, Sequence[float | None]]) -> Figure:
     """Return horizontal bars in [0, 1], one for each label and column; a dash where there is no number."""
-    figure, (axis,) = new_figure(1, height=1.2 + 0.3 * len(labels))
+    # The numbers beside bars need 0.14 inches each.
+    figure, (axis,) = new_figure(1, height=1.2 + max(0.3, 0.14 * len(columns)) * len(labels))
     thickness = 0.8 / len(columns)
     for position, (metric, values) in enumerate(columns.items()):
         offsets = [row + position * thickness for row in range(len(labels))]

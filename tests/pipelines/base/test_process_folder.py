@@ -62,8 +62,8 @@ def test_other_folders_links_and_folders_without_a_lock_are_kept(temporary: Path
     names = ["pyramidion-mine", "pyramidion-of-process-0", "elsewhere"]
     for name in names:
         (temporary / name).mkdir()
-    (temporary / "elsewhere" / ".lock").touch()
+    (temporary / "elsewhere" / "held").touch()
     (temporary / "pyramidion-of-process-1").symlink_to(temporary / "elsewhere")
     remove_abandoned_folders()
     assert sorted(path.name for path in temporary.iterdir()) == sorted([*names, "pyramidion-of-process-1"])
-    assert (temporary / "elsewhere" / ".lock").exists()
+    assert (temporary / "elsewhere" / "held").exists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,8 +14,10 @@ import pytest
 from pipelines.data.loading.corruptions import CORRUPTIONS
 from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run_folder.layout import RunDir
-from pipelines.spec.load import apply_override, write_yaml
+from pipelines.run_folder.tracking_files import TrackingState
+from pipelines.spec.load import apply_override, read_yaml, write_yaml
 from pipelines.spec.result import RunResult
+from pipelines.tracking.mlflow_store import Store, connect, find_run
 
 Command = Callable[..., int]
 
@@ -106,3 +109,29 @@ def test_missing_table_of_the_document_stops_before_training(
     captured = capsys.readouterr()
     assert "evaluation.slices: " in captured.err
     assert "cameras.csv: cannot be read (No such file or directory); name a CSV file" in captured.err
+
+
+def test_slices_are_in_the_result_and_in_the_mlflow_run_of_the_training(
+    command: Command, finished: RunDir, table: Path, store: Store, mlflow_runs_root: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    shutil.copytree(finished.path, tmp_path / "run")
+    run_dir = RunDir.of(tmp_path / "run")
+    document = read_yaml(run_dir.config_yaml.read_text(), "config.yaml")
+    run_dir.config_yaml.write_text(write_yaml(apply_override(document, "tracking", {"experiment": "slices"})))
+    client = connect(store)
+    run_id = find_run(client, store, "slices", "run", ("key", "value"))
+    TrackingState(tracking_uri=store.label, run_id=run_id).write(run_dir.tracking_state)
+    monkeypatch.setenv("PYRAMIDION_RUNS_ROOT", str(mlflow_runs_root))
+    words = ("--slices", table, "--slice-by", "camera", "--unlisted", "slice")
+    before = set(run_dir.evaluations.glob("*"))
+    assert command("test", "--run-dir", run_dir.path, *words) == 0
+    (written,) = set(run_dir.evaluations.glob("*")) - before
+    (column,) = conditions(written)["slices"]
+    metrics = client.get_run(run_id).data.metrics
+    for row in column["values"]:
+        value = row["value"].replace("(", "_").replace(")", "_")
+        expected = row["tasks"]["scene"]["numbers"]["mAP"]
+        assert metrics.get(f"test/scene/slices/camera/{value}/mAP") == pytest.approx(expected)
+    logged = {file.path for file in client.list_artifacts(run_id, f"eval/{written.name}")}
+    assert logged == {f"eval/{written.name}/plots", f"eval/{written.name}/result.json"}

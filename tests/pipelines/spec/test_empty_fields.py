@@ -43,6 +43,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "DataSpec.sources": {"data.sources": {}},
     "SourceSpec.labels": {"data.sources.shapes.labels": []},
     "SourceSpec.splits": {"data.sources.shapes.splits": {}},
+    "SlicesSpec.columns": {"evaluation.slices": {"path": "images.csv", "columns": []}},
 }
 """Field -> values of a document in which it is empty, and which are therefore refused."""
 

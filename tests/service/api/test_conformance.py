@@ -7,6 +7,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.layout import RunDir
+from pipelines.tasks.worst_images import WorstImages
 from service.keys.use_cases import Keys
 from service.principal import LOCAL_USER, KeyLimits
 from service.scopes import Scope
@@ -50,6 +53,11 @@ def job_ids(
     (run_dir / "result.json").write_text(json.dumps({**result, "val": None}), "utf-8")
     (run_dir / "predictions").mkdir()
     (run_dir / "predictions" / "boxes.coco.json").write_text("[]", "utf-8")
+    worst = WorstImages(
+        kind="detection", iou=0.5, thresholds={}, num_images=0, num_images_with_errors=0, images=[], num_suspicions=0,
+        suspicions=[],
+    )  # fmt: skip
+    write_atomic(RunDir.of(run_dir).worst("boxes"), worst.model_dump_json())
     return [finished.id, running.id, queued_job().id]
 
 

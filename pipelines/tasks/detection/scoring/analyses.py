@@ -49,7 +49,7 @@ def add_analyses(
     per_class = []
     for category, row in zip(categories, scores["per_class"], strict=True):
         position = positions[category["id"]]
-        of_class = counts & (evaluation.found_positions == position)
+        of_class = evaluation.counted_by_class[position]
         curves = score_curves(found[of_class], is_right[of_class], int(num_true[position]))
         extra = {"VOC_AP50": by_area[position], "VOC2007_AP50": by_points[position], "at_score": curves}
         measured = _calibration(found[of_class], is_right[of_class])

@@ -4,7 +4,6 @@ Legend: N detections, G boxes of the ground truth, T IoU thresholds 0.50:0.95, R
 small, medium, large), M limits of detections per image and class (1, 10, 100).
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -95,6 +94,15 @@ class CocoEvaluation:
         counts[positions] = True
         return counts, is_right
 
+    @cached_property
+    def counted_by_class(self) -> list[IntArray]:
+        """Indices of the detections that count, in their order, for each of the K classes."""
+        counted = np.flatnonzero(self.matched[0])
+        positions = self.found_positions[counted]
+        ordered = counted[np.argsort(positions, kind="stable")]
+        ends = np.cumsum(np.bincount(positions, minlength=len(self.category_ids)))
+        return np.split(ordered, ends[:-1])
+
     def confusion(self, is_kept: BoolArray) -> IntArray:
         """Return the confusion matrix (K + 1, K + 1) at `MATCH_IOU`; the last row and column are the background.
 
@@ -124,7 +132,8 @@ class CocoEvaluation:
         return errors
 
     def _matches(self) -> dict[str, Any]:
-        largest = max(Counter(zip(*(ranks.tolist() for ranks in self._found_ranks), strict=True)).values(), default=0)
+        _, numbers = np.unique(self.image_and_class()[1], return_counts=True)
+        largest = int(numbers.max(initial=0))
         evaluation = self._evaluation
         if largest > MAX_DETECTIONS:
             evaluation = self._evaluate(*self._all_boxes, max_detections=largest)

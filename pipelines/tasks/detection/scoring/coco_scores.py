@@ -50,13 +50,13 @@ def scores_of(
     if not len(evaluation.truth.areas):
         per_class = [_class_row(category, 0, None) | without_threshold() for category in categories]
         return {"coco": dict.fromkeys(COCO_NUMBERS), "per_class": per_class}
-    counts, is_right = evaluation.matched
+    _, is_right = evaluation.matched
     positions = {category: position for position, category in enumerate(evaluation.category_ids.tolist())}
     precision = evaluation.precision[..., MOST_DETECTIONS]
     per_class = []
     for category in categories:
         position = positions[category["id"]]
-        of_class = counts & (evaluation.found_positions == position)
+        of_class = evaluation.counted_by_class[position]
         num_true = int(evaluation.num_true[position])
         at_best = scores_at_best(
             category["name"], evaluation.found.scores[of_class], is_right[of_class], num_true, best_thresholds

@@ -1,30 +1,30 @@
 """COCO's numbers for samples of the images. Torch-free.
 
-Which detection matches which box does not depend on the other images, so the boxes are matched once, by hotcoco. A
-sample only changes how often each detection and each box count. Among detections of one image and class with equal
-scores, those that come first count first in every copy of the image.
+Which detection matches which box does not depend on the other images, so the boxes are matched once. A sample only
+changes how often each detection and each box count. Among detections of one image and class with equal scores, those
+that come first count first in every copy of the image.
 
 Legend: I images, S samples, T IoU thresholds, D detections, H right detections.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipelines.tasks.arrays import BoolArray
+from pipelines.tasks.arrays import BoolArray, IntArray
 from pipelines.tasks.detection.schemas import COCO_NUMBERS
+from pipelines.tasks.detection.scoring.box_matching import NO_BOX, boxes_of_classes
+from pipelines.tasks.detection.scoring.boxes import CocoRow, FoundBoxes, TrueBoxes
 from pipelines.tasks.resampling import (
     Counts,
     Numbers,
     SampleScores,
     ScoredImages,
     mean_of_defined,
-    positions_of,
     ratio,
 )
 
@@ -33,7 +33,7 @@ RECALL_POINTS = np.linspace(0, 1, 101)
 AREAS = {"all": "", "small": "s", "medium": "m", "large": "l"}
 """COCO's ranges of areas, with the letter of each in the names of its numbers."""
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[CocoRow]
 
 
 @dataclass(frozen=True)
@@ -50,34 +50,22 @@ class ClassMatches:
         matched: (T, D) position of the box in the annotations that the detection matches, -1 without one.
     """
 
-    image: NDArray[np.int64]
-    rank: NDArray[np.int64]
+    image: IntArray
+    rank: IntArray
     is_right: BoolArray
     is_counted: BoolArray
-    num_boxes: NDArray[np.int64]
-    detections: NDArray[np.int64]
-    matched: NDArray[np.int64]
+    num_boxes: IntArray
+    detections: IntArray
+    matched: IntArray
 
     def average_precision(self, counts: Counts) -> Numbers:
         """Return (T, S), NaN for samples without boxes."""
-        weights, total = counts[:, self.image], counts @ self.num_boxes
-        return np.stack(
-            [self._of_threshold(weights, total, *rows) for rows in zip(self.is_right, self.is_counted, strict=True)]
-        )
-
-    def _of_threshold(self, weights: Counts, total: Counts, is_right: BoolArray, is_counted: BoolArray) -> Numbers:
-        if not is_right.any():
-            return np.where(total > 0, 0.0, np.nan)
-        hits = np.flatnonzero(is_right)
-        found = weights[:, hits].cumsum(axis=1)
-        accepted = np.where(is_counted, weights, 0).cumsum(axis=1)[:, hits]
-        # Precision is highest at right detections, so the others need not be looked at.
-        precision = found / np.maximum(accepted, 1)
-        interpolated = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        reached = np.searchsorted(RECALL_POINTS, found / np.maximum(total, 1)[:, None], side="right")
-        new_points = np.diff(reached, axis=1, prepend=0)
-        mean: Numbers = (interpolated * new_points).sum(axis=1) / len(RECALL_POINTS)
-        return np.where(total > 0, mean, np.nan)
+        # Detections that count at no threshold are many in ranges of areas.
+        used = np.flatnonzero(self.is_counted.any(axis=0))
+        weights, total = counts[:, self.image[used]], counts @ self.num_boxes
+        accepted = weights.cumsum(axis=1)
+        rows = zip(self.is_right[:, used], self.is_counted[:, used], strict=True)
+        return np.stack([_precision_at_threshold(weights, accepted, total, *row) for row in rows])
 
     def recall(self, counts: Counts, max_detections: int) -> Numbers:
         """Return (S,), the mean over the thresholds; NaN for samples without boxes."""
@@ -86,23 +74,50 @@ class ClassMatches:
         return ratio(counts @ per_image, counts @ self.num_boxes * len(self.is_right))
 
 
+def _precision_at_threshold(
+    weights: Counts, accepted: Counts, total: Counts, is_right: BoolArray, is_counted: BoolArray
+) -> Numbers:
+    """Return the average precision (S,) of one class at one IoU threshold.
+
+    Args:
+        weights: (S, D) how often each detection counts.
+        accepted: (S, D) their cumulative sum.
+        total: (S,) number of boxes.
+        is_right, is_counted: (D,) see `ClassMatches`.
+    """
+    hits, skipped = np.flatnonzero(is_right), np.flatnonzero(~is_counted)
+    found = weights[:, hits].cumsum(axis=1)
+    before = accepted[:, hits]
+    if len(skipped):
+        sums = np.pad(weights[:, skipped].cumsum(axis=1), ((0, 0), (1, 0)))
+        before = before - sums[:, np.searchsorted(skipped, hits)]
+    # Precision is highest at right detections, so the others need not be looked at.
+    precision = found / np.maximum(before, 1)
+    interpolated = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    reached = np.searchsorted(RECALL_POINTS, found / np.maximum(total, 1)[:, None], side="right")
+    new_points = np.diff(reached, axis=1, prepend=0)
+    mean: Numbers = (interpolated * new_points).sum(axis=1) / len(RECALL_POINTS)
+    return np.where(total > 0, mean, np.nan)
+
+
 class ScoredDetections(ScoredImages):
     """Detections of a split, matched to its boxes.
 
     Args:
         ground_truth: a COCO instances file.
         results: a COCO results list for it.
+        areas: the ranges of areas that are needed; `scores` needs all.
 
     Attributes:
         matches: by class and range of areas, see `match_boxes`.
     """
 
-    def __init__(self, ground_truth: Mapping[str, Any], results: Rows) -> None:
+    def __init__(self, ground_truth: Mapping[str, Any], results: Rows, areas: Collection[str] = tuple(AREAS)) -> None:
         self.images = sorted((image["id"], image["file_name"]) for image in ground_truth["images"])
         names = {category["id"]: category["name"] for category in ground_truth["categories"]}
         self.classes = list(names.values())
         self.labels = _labels(ground_truth["annotations"], names)
-        self.matches = match_boxes(ground_truth, results)
+        self.matches = match_boxes(ground_truth, results, areas)
         self.num_rows = max(1, *(len(found.image) for found in self.matches.values()))
 
     @classmethod
@@ -144,76 +159,31 @@ class ScoredDetections(ScoredImages):
         return mean_of_defined(np.stack(rows))
 
 
-def match_boxes(ground_truth: Mapping[str, Any], results: Rows) -> dict[tuple[str, str], ClassMatches]:
-    """Return the matches by class and range of areas, at COCO's IoU thresholds and at most 100 detections."""
-    from hotcoco import COCO, COCOeval
-
-    truth = COCO(
-        {
-            "images": [{"id": image["id"]} for image in ground_truth["images"]],
-            "categories": ground_truth["categories"],
-            "annotations": [_truth_row(row, number) for number, row in enumerate(ground_truth["annotations"], start=1)],
-        }
-    )
-    evaluation = COCOeval(truth, truth.load_res([_result_row(row) for row in results]), "bbox")
+def match_boxes(
+    ground_truth: Mapping[str, Any], results: Rows, areas: Collection[str]
+) -> dict[tuple[str, str], ClassMatches]:
+    """Return the matches by class and range of areas."""
+    truth = TrueBoxes.from_rows(ground_truth["annotations"])
+    image_ids = np.sort(np.array([image["id"] for image in ground_truth["images"]], dtype=np.int64))
     names = {category["id"]: category["name"] for category in ground_truth["categories"]}
-    positions = positions_of(sorted((image["id"], "") for image in ground_truth["images"]))
-    ranges = list(zip(evaluation.params.area_rng, evaluation.params.area_rng_lbl, strict=True))
-    num_thresholds = len(evaluation.params.iou_thrs)
+    category_ids = np.array(list(names), dtype=np.int64)
+    found = FoundBoxes.from_rows(results)
+    if not (np.isin(found.image_ids, image_ids).all() and np.isin(found.category_ids, category_ids).all()):
+        raise ValueError("the detections name images or categories that the ground truth does not have")
     matches = {}
-    # One range at a time: the rows of an evaluation are large.
-    for limits, area in ranges:
-        evaluation.params.area_rng, evaluation.params.area_rng_lbl = [limits], [area]
-        evaluation.evaluate()
-        rows: dict[int, list[dict[str, Any]]] = {category_id: [] for category_id in names}
-        for row in evaluation.eval_imgs:
-            if row is not None:
-                rows[row["category_id"]].append(row)
-        for category_id, name in names.items():
-            matches[name, area] = _class_matches(rows[category_id], positions, num_thresholds)
+    for name, boxes in zip(names.values(), boxes_of_classes(truth, found, image_ids, category_ids), strict=True):
+        for area in areas:
+            taken, is_ignored, is_box_ignored = boxes.matches(area)
+            matches[name, area] = ClassMatches(
+                image=boxes.found_images,
+                rank=boxes.ranks,
+                is_right=(taken != NO_BOX) & ~is_ignored,
+                is_counted=~is_ignored,
+                num_boxes=np.bincount(boxes.true_images[~is_box_ignored], minlength=len(image_ids)),
+                detections=boxes.detections,
+                matched=np.append(boxes.boxes, NO_BOX)[taken],
+            )
     return matches
-
-
-def _class_matches(rows: list[dict[str, Any]], positions: Mapping[int, int], num_thresholds: int) -> ClassMatches:
-    rows.sort(key=lambda row: positions[row["image_id"]])
-    num_boxes = np.zeros(len(positions), dtype=np.int64)
-    for row in rows:
-        num_boxes[positions[row["image_id"]]] = row["gtIgnore"].count(False)
-    sizes = [len(row["dtScores"]) for row in rows]
-    scores = _joined([row["dtScores"] for row in rows], np.float64)
-    order = np.argsort(-scores, kind="stable")
-    image = np.repeat([positions[row["image_id"]] for row in rows], sizes).astype(np.int64)
-    rank = _joined([range(size) for size in sizes], np.int64)
-    matched, ignored, boxes = (
-        np.concatenate(
-            [np.zeros((num_thresholds, 0), dtype=dtype), *(np.array(row[key], dtype=dtype) for row in rows)], axis=1
-        )[:, order]
-        for key, dtype in (("dtMatched", bool), ("dtIgnore", bool), ("dtMatches", np.int64))
-    )
-    # hotcoco numbers detections and boxes from 1, in their order.
-    detections = _joined([row["dtIds"] for row in rows], np.int64)[order] - 1
-    matched_boxes = np.where(matched, boxes - 1, -1)
-    return ClassMatches(image[order], rank[order], matched & ~ignored, ~ignored, num_boxes, detections, matched_boxes)
-
-
-def _joined(parts: Iterable[Sequence[Any]], dtype: Any) -> NDArray[Any]:
-    return np.array([value for part in parts for value in part], dtype=dtype)
-
-
-def _truth_row(row: Mapping[str, Any], number: int) -> dict[str, Any]:
-    area = float(row.get("area") or 0.0)
-    return {
-        "id": number,
-        "image_id": row["image_id"],
-        "category_id": row["category_id"],
-        "bbox": row["bbox"],
-        "area": area if area > 0 else float(row["bbox"][2] * row["bbox"][3]),
-        "iscrowd": row.get("iscrowd", 0),
-    }
-
-
-def _result_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("image_id", "category_id", "bbox", "score")}
 
 
 def _labels(annotations: Rows, names: Mapping[int, str]) -> dict[int, tuple[Any, ...]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.tasks.arrays import BoolArray
+from pipelines.tasks.detection.scoring.boxes import CocoRow
 from pipelines.tasks.detection.scoring.resampling import Rows, ScoredDetections
 from pipelines.tasks.resampling import Numbers
 from pipelines.tasks.worst_images import LabelSuspicion
@@ -140,8 +141,8 @@ def _boxes(rows: Rows) -> NDArray[np.float64]:
     return np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
 
 
-def _by_image(rows: Rows) -> dict[int, list[Mapping[str, Any]]]:
-    found: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+def _by_image(rows: Rows) -> dict[int, list[CocoRow]]:
+    found: dict[int, list[CocoRow]] = defaultdict(list)
     for row in rows:
         found[row["image_id"]].append(row)
     return dict(found)

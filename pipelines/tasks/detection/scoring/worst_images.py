@@ -15,6 +15,7 @@ import numpy as np
 
 from pipelines.base.pictures import MIN_SHOWN_SCORE
 from pipelines.tasks.arrays import BoolArray
+from pipelines.tasks.detection.scoring.boxes import CocoRow
 from pipelines.tasks.detection.scoring.resampling import Rows, ScoredDetections
 from pipelines.tasks.detection.scoring.suspicions import Suspicions, suspicions_file
 from pipelines.tasks.resampling import Numbers, positions_of
@@ -43,7 +44,7 @@ def worst_images(truth: Mapping[str, Any], results: Rows, best_thresholds: Mappi
         best_thresholds: by class; None: detections above 0.3 count.
     """
     thresholds = {name: MIN_SHOWN_SCORE if x is None else x for name, x in best_thresholds.items()}
-    scored = ScoredDetections(truth, results)
+    scored = ScoredDetections(truth, results, areas=("all",))
     names = {category["id"]: category["name"] for category in truth["categories"]}
     is_wrong, is_found = _errors(scored, truth["annotations"], results, thresholds)
     missed = [row for row, found in zip(truth["annotations"], is_found, strict=True) if not found]
@@ -83,12 +84,10 @@ def _errors(
     return is_wrong, is_found
 
 
-def _by_image(
-    scored: ScoredDetections, missed: Rows, wrong: Rows
-) -> dict[int, tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]]:
+def _by_image(scored: ScoredDetections, missed: Rows, wrong: Rows) -> dict[int, tuple[list[CocoRow], list[CocoRow]]]:
     """Return missed boxes and false positives of each image that has any, by its position."""
     positions = positions_of(scored.images)
-    errors: dict[int, tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]] = {}
+    errors: dict[int, tuple[list[CocoRow], list[CocoRow]]] = {}
     for side, rows in enumerate((missed, wrong)):
         for row in rows:
             errors.setdefault(positions[row["image_id"]], ([], []))[side].append(row)

@@ -62,6 +62,11 @@ ROWS: list[tuple[str, Callable[[], Choice], dict[str, Any]]] = [
     ),
     ("images_with_classes_have_224_px", lambda: rules.choose_image_size(CLASSES), {"data.image_size": 224}),
     (
+        "small_images_with_classes_are_not_enlarged",
+        lambda: rules.choose_image_size(replace(CLASSES, size_hw=(50, 60))),
+        {"data.image_size": 64},
+    ),
+    (
         "backbone_of_a_short_budget_is_small",
         lambda: rules.choose_backbone(CELLS, 256, CPU, 180),
         {"model.backbone.name": "tf_efficientnet_lite0", "model.backbone.weights": "default"},
@@ -171,6 +176,11 @@ def test_rule(choose: Callable[[], Choice], expected: dict[str, Any]) -> None:
     choice = choose()
     assert choice.fields == expected
     assert choice.reason
+
+
+def test_reason_for_the_size_of_images_with_classes_is_the_limit_that_applies() -> None:
+    assert "not enlarged" in rules.choose_image_size(replace(CLASSES, size_hw=(50, 60))).reason
+    assert "pretraining" in rules.choose_image_size(CLASSES).reason
 
 
 def test_speed_of_the_cpu_is_measured_by_products_of_matrices() -> None:

@@ -1,0 +1,40 @@
+"""Results of `validate` and `test` in the MLflow run of a training. Torch-free."""
+
+import time
+from collections.abc import Callable, Mapping
+
+from pipelines.run_folder.layout import RunDir
+from pipelines.tracking.job_runs import run_of_trainer
+from pipelines.tracking.mlflow_names import mlflow_key
+from pipelines.tracking.mlflow_store import Store, connect, one_line
+
+
+def log_evaluation(
+    store: Store, run_dir: RunDir, metrics: Mapping[str, float | None], step: int, warn: Callable[[str], None]
+) -> None:
+    """Add metrics, and the result and the pictures of an evaluation, to the MLflow run of its run folder.
+
+    Nothing is sent if the run is not in this store. Problems of MLflow are warnings.
+
+    Args:
+        store: the MLflow store.
+        run_dir: the run, with the folder of the evaluation as its `output`; the files go to `eval/<its name>/`.
+        metrics: by name; undefined ones (None) are skipped.
+        step: of the weights that were scored.
+        warn: is called with the problem.
+    """
+    run_id = run_of_trainer(run_dir.path, store)
+    if run_id is None:
+        return
+    try:
+        from mlflow.entities import Metric
+
+        client, now_ms = connect(store), int(time.time() * 1000)
+        defined = {mlflow_key(name): value for name, value in metrics.items() if value is not None}
+        client.log_batch(run_id, metrics=[Metric(name, value, now_ms, step) for name, value in defined.items()])
+        folder = f"{run_dir.evaluations.name}/{run_dir.output.name}"
+        client.log_artifact(run_id, str(run_dir.result), folder)
+        if run_dir.plots.is_dir():
+            client.log_artifacts(run_id, str(run_dir.plots), f"{folder}/{run_dir.plots.name}")
+    except Exception as error:  # No error of MLflow may hide a result that is written.
+        warn(f"MLflow at {store.label} does not have this evaluation: {one_line(error)}; see {run_dir.result}")
