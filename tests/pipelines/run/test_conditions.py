@@ -47,11 +47,11 @@ def score(run_dir: RunDir, *words: str | Path) -> tuple[Path, str]:
 def conditions(folder: Path) -> dict[str, Any]:
     result = json.loads((folder / "result.json").read_text())
     RunResult.model_validate(result)
-    return {name: result[name] for name in ("split", "summary", "corruptions", "slices")}
+    return {name: result[name] for name in ("split", "summary", "tasks", "corruptions", "slices")}
 
 
 @pytest.mark.integration
-def test_any_number_of_ranks_gives_the_same_corruptions_and_slices(finished: RunDir, table: Path) -> None:
+def test_any_number_of_ranks_gives_the_same_analyses_corruptions_and_slices(finished: RunDir, table: Path) -> None:
     words = ("--corruptions", "--slices", table, "--slice-by", "camera", "--unlisted", "slice")
     done = [score(finished, *words, "--trainer.devices", str(ranks)) for ranks in (1, 2, 3)]
     folder, output = done[0]
