@@ -1,6 +1,7 @@
 """Analyses of one task of a job: what is wrong with its model."""
 
 import json
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -32,7 +33,38 @@ router = APIRouter(
 )
 
 
-def scored_task(
+@dataclass(frozen=True)
+class AskedTask:
+    """The task of a job that a request asks for. Nothing is read before the route runs in its threads."""
+
+    job_id: str
+    task: str
+    split: Literal["val", "test"] | None
+    jobs: JobsDep
+    principal: PrincipalDep
+    settings: SettingsDep
+
+    def scored(self) -> dict[str, Any]:
+        """Return the entry of the task in result.json, with its name and split; raises Problem 404 without one."""
+        job = self.jobs.find(self.principal, self.job_id)
+        try:
+            result = json.loads(RunDir.of(self.settings.run_dir(job.id)).result.read_bytes())
+        except FileNotFoundError:
+            raise Problem(404, "No results", f"job {job.id} is {job.status} and has no results") from None
+        if "tasks" not in result:
+            raise Problem(404, "No such results", f"job {job.id} is not a training, and has no tasks")
+        shown = self.split or result["split"]
+        scored = result if shown == result["split"] else result["val"] if shown == "val" else None
+        if scored is None:
+            raise Problem(404, "No such split", f"job {job.id} was not scored on {shown}; leave out `split`")
+        if self.task not in scored["tasks"]:
+            names = ", ".join(scored["tasks"])
+            detail = f"job {job.id} has the tasks {names}, but not {shortened(repr(self.task))}"
+            raise Problem(404, "No such task", detail)
+        return {"task": self.task, "split": shown, "result": scored["tasks"][self.task]}
+
+
+async def asked_task(
     job_id: JobId,
     task: Annotated[str, Path(max_length=200, description="name of a task of the job")],
     jobs: JobsDep,
@@ -41,29 +73,16 @@ def scored_task(
     split: Annotated[
         Literal["val", "test"] | None, Query(description="the split to show; by default the one that was scored last")
     ] = None,
-) -> dict[str, Any]:
-    """Return the entry of a task in result.json, with its name and split."""
-    job = jobs.find(principal, job_id)
-    try:
-        result = json.loads(RunDir.of(settings.run_dir(job.id)).result.read_bytes())
-    except FileNotFoundError:
-        raise Problem(404, "No results", f"job {job.id} is {job.status} and has no results") from None
-    if "tasks" not in result:
-        raise Problem(404, "No such results", f"job {job.id} is not a training, and has no tasks")
-    shown = split or result["split"]
-    scored = result if shown == result["split"] else result["val"] if shown == "val" else None
-    if scored is None:
-        raise Problem(404, "No such split", f"job {job.id} was not scored on {shown}; leave out `split`")
-    if task not in scored["tasks"]:
-        names = ", ".join(scored["tasks"])
-        raise Problem(404, "No such task", f"job {job.id} has the tasks {names}, but not {shortened(repr(task))}")
-    return {"task": task, "split": shown, "result": scored["tasks"][task]}
+) -> AskedTask:
+    """Return the task that a request asks for."""
+    return AskedTask(job_id, task, split, jobs, principal, settings)
 
 
-ScoredTask = Annotated[dict[str, Any], Depends(scored_task)]
+AskedTaskDep = Annotated[AskedTask, Depends(asked_task)]
 
 
-def _answer(request: Request, scored: dict[str, Any], name: str, schema: type[TaskAnalysis]) -> Response:
+def _answer(request: Request, asked: AskedTask, name: str, schema: type[TaskAnalysis]) -> Response:
+    scored = asked.scored()
     result = scored["result"]
     views = KINDS[result["kind"]].analyses(result)
     if name not in views:
@@ -79,25 +98,25 @@ def _answer(request: Request, scored: dict[str, Any], name: str, schema: type[Ta
 
 
 @router.get("/curves", response_model=CurvesAnalysis)
-def get_curves(request: Request, scored: ScoredTask) -> Response:
+def get_curves(request: Request, asked: AskedTaskDep) -> Response:
     """Return precision over recall of each class, and precision, recall and F1 over the score (detection) or the ROC
     curve (classification)."""
-    return _answer(request, scored, "curves", CurvesAnalysis)
+    return _answer(request, asked, "curves", CurvesAnalysis)
 
 
 @router.get("/confusion", response_model=ConfusionAnalysis)
-def get_confusion(request: Request, scored: ScoredTask) -> Response:
+def get_confusion(request: Request, asked: AskedTaskDep) -> Response:
     """Return the confusion matrix; that of a detection task has a row and a column for the background."""
-    return _answer(request, scored, "confusion", ConfusionAnalysis)
+    return _answer(request, asked, "confusion", ConfusionAnalysis)
 
 
 @router.get("/errors", response_model=ErrorsAnalysis)
-def get_errors(request: Request, scored: ScoredTask) -> Response:
+def get_errors(request: Request, asked: AskedTaskDep) -> Response:
     """Return how much AP50 each kind of error of a detection task costs."""
-    return _answer(request, scored, "errors", ErrorsAnalysis)
+    return _answer(request, asked, "errors", ErrorsAnalysis)
 
 
 @router.get("/calibration", response_model=CalibrationAnalysis)
-def get_calibration(request: Request, scored: ScoredTask) -> Response:
+def get_calibration(request: Request, asked: AskedTaskDep) -> Response:
     """Return how often predictions of a score are right, with the expected calibration error."""
-    return _answer(request, scored, "calibration", CalibrationAnalysis)
+    return _answer(request, asked, "calibration", CalibrationAnalysis)
