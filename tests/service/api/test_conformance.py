@@ -9,6 +9,8 @@ import pytest
 
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import RunDir
+from pipelines.tasks.detection.scoring.boxes import FoundBoxes
+from pipelines.tasks.detection.scoring.coco_scores import score_coco
 from pipelines.tasks.worst_images import WorstImages
 from service.keys.use_cases import Keys
 from service.principal import LOCAL_USER, KeyLimits
@@ -18,6 +20,7 @@ from service.store.api_keys import KeyStore
 from service.store.database import open_database
 from service.store.records import Job
 from service.store.supervisor_lease import LeaseStore
+from tests.service.api.test_analyses import FOUND, TRUTH
 
 MakeJob = Callable[[], Job]
 
@@ -47,7 +50,8 @@ def job_ids(
         folder = settings.run_dir(job.id) / "attempts" / "1"
         folder.mkdir(parents=True)
         (folder / "log.txt").write_bytes(b"epoch 0\nepoch 1\n")
-    result = {"summary": {"val/boxes/AP": 0.5}, "tasks": {}, "model": {}, "timing": {}, "versions": {}}
+    boxes = {"kind": "detection", "num_images": 1, **score_coco(TRUTH, FoundBoxes.from_rows(FOUND))}
+    result = {"summary": {"val/boxes/AP": 0.5}, "tasks": {"boxes": boxes}, "model": {}, "timing": {}, "versions": {}}
     result |= {"schema_version": 1, "split": "val", "select": {"metric": "val/boxes/AP", "mode": "max", "value": 0.5}}
     run_dir = settings.run_dir(finished.id)
     (run_dir / "result.json").write_text(json.dumps({**result, "val": None}), "utf-8")
