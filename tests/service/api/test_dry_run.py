@@ -154,7 +154,7 @@ def test_number_of_concurrent_dry_runs_is_limited(
 ) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_FLASK_SERVER_SECRET_KEY", "DATABASE_URL", "GITHUB_TOKEN"):
         monkeypatch.setenv(name, "a secret")
-    monkeypatch.setattr("service.api.dry_run.WAIT_S", 0.05)
+    monkeypatch.setattr("service.api.child_runs.WAIT_S", 0.05)
 
     def start() -> httpx2.Response:
         return api.post("/v1/jobs?dry_run=true", json={"config": document}, timeout=TIMEOUT_S)
