@@ -12,7 +12,8 @@ from pipelines.tasks.arrays import BoolArray, FloatArray
 from pipelines.tasks.calibration import calibration
 from pipelines.tasks.class_thresholds import class_thresholds
 from pipelines.tasks.detection.scoring.boxes import CocoRow
-from pipelines.tasks.detection.scoring.coco_evaluation import BACKGROUND_IOU, MATCH_IOU, CocoEvaluation
+from pipelines.tasks.detection.scoring.coco_evaluation import BACKGROUND_IOU, CocoEvaluation
+from pipelines.tasks.detection.scoring.overlaps import MATCH_IOU
 from pipelines.tasks.detection.scoring.score_curves import score_curves
 from pipelines.tasks.detection.scoring.voc_scores import voc_average_precisions
 

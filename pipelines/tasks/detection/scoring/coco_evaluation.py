@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from pipelines.tasks.arrays import BoolArray, IntArray
 from pipelines.tasks.detection.scoring.boxes import CocoFile, FoundBoxes, TrueBoxes
-
-MATCH_IOU = 0.5
-"""IoU from which a detection is right, outside of COCO's numbers."""
+from pipelines.tasks.detection.scoring.overlaps import MATCH_IOU
 
 BACKGROUND_IOU = 0.1
 """IoU up to which a detection shows background, in the breakdown of errors."""

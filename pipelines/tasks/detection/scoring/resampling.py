@@ -17,8 +17,9 @@ import numpy as np
 
 from pipelines.tasks.arrays import BoolArray, IntArray
 from pipelines.tasks.detection.schemas import COCO_NUMBERS
-from pipelines.tasks.detection.scoring.box_matching import NO_BOX, boxes_of_classes
+from pipelines.tasks.detection.scoring.box_matching import boxes_of_classes
 from pipelines.tasks.detection.scoring.boxes import CocoRow, FoundBoxes, TrueBoxes
+from pipelines.tasks.detection.scoring.overlaps import NO_BOX
 from pipelines.tasks.resampling import (
     Counts,
     Numbers,

@@ -16,12 +16,12 @@ import numpy as np
 from pipelines.base.pictures import MIN_SHOWN_SCORE
 from pipelines.tasks.arrays import BoolArray
 from pipelines.tasks.detection.scoring.boxes import CocoRow
+from pipelines.tasks.detection.scoring.overlaps import MATCH_IOU
 from pipelines.tasks.detection.scoring.resampling import Rows, ScoredDetections
 from pipelines.tasks.detection.scoring.suspicions import Suspicions, suspicions_file
 from pipelines.tasks.resampling import Numbers, positions_of
 from pipelines.tasks.worst_images import FalsePositive, MissedLabel, WorstFiles, WorstImage, WorstImages
 
-MATCH_IOU = 0.5
 MAX_IMAGES = 100
 MAX_CANDIDATES = 200
 """Only the images with most errors can be among the worst ones: the cost of each takes an evaluation of the split."""
@@ -52,7 +52,7 @@ def worst_images(truth: Mapping[str, Any], results: Rows, best_thresholds: Mappi
     candidates = sorted(errors, key=lambda position: (-sum(map(len, errors[position])), position))[:MAX_CANDIDATES]
     costs = dict(zip(candidates, _costs(scored, candidates).tolist(), strict=True))
     order = sorted(candidates, key=lambda position: (-costs[position], position))[:MAX_IMAGES]
-    found = Suspicions(truth, results, scored, is_wrong, MATCH_IOU).all()
+    found = Suspicions(truth, results, scored, is_wrong).all()
     worst = WorstImages(
         kind="detection",
         iou=MATCH_IOU,
