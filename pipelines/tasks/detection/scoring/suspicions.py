@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.tasks.arrays import BoolArray
-from pipelines.tasks.detection.scoring.boxes import CocoRow
 from pipelines.tasks.detection.scoring.overlaps import MATCH_IOU, box_iou
 from pipelines.tasks.detection.scoring.resampling import Rows, ScoredDetections
 from pipelines.tasks.worst_images import LabelSuspicion
@@ -36,8 +35,8 @@ class Suspicions:
         self._names = {category["id"]: category["name"] for category in truth["categories"]}
         self._files = dict(scored.images)
         self._is_wrong = is_wrong
-        self._found = _by_image([{**row, "number": number} for number, row in enumerate(results)])
-        self._true = _by_image(truth["annotations"])
+        self._found_rows, self._true_rows = results, truth["annotations"]
+        self._found, self._true = _by_image(self._found_rows), _by_image(self._true_rows)
         self._confident = self._confident_scores(scored, results)
 
     def all(self) -> list[LabelSuspicion]:
@@ -55,11 +54,13 @@ class Suspicions:
         return medians
 
     def _of_image(self, image_id: int) -> Iterator[LabelSuspicion]:
-        found, true = self._found.get(image_id, []), self._true.get(image_id, [])
+        numbers = self._found.get(image_id, [])
+        found = [self._found_rows[number] for number in numbers]
+        true = [self._true_rows[number] for number in self._true.get(image_id, [])]
         overlaps = box_iou(_boxes(found)[:, None], _boxes(true)[None])
-        for row, near in zip(found, overlaps, strict=True):
+        for number, row, near in zip(numbers, found, overlaps, strict=True):
             name = self._names[row["category_id"]]
-            if not self._is_wrong[row["number"]] or row["score"] < self._confident.get(name, np.inf):
+            if not self._is_wrong[number] or row["score"] < self._confident.get(name, np.inf):
                 continue
             best = int(near.argmax()) if len(near) else -1
             if best < 0 or near[best] < NEAR_IOU:
@@ -127,8 +128,9 @@ def _boxes(rows: Rows) -> NDArray[np.float64]:
     return np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
 
 
-def _by_image(rows: Rows) -> dict[int, list[CocoRow]]:
-    found: dict[int, list[CocoRow]] = defaultdict(list)
-    for row in rows:
-        found[row["image_id"]].append(row)
+def _by_image(rows: Rows) -> dict[int, list[int]]:
+    """Return the positions of the rows of each image."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        found[row["image_id"]].append(number)
     return dict(found)
