@@ -21,6 +21,8 @@ from pipelines.tasks.detection.scoring.overlaps import NO_BOX, box_iou, pairs_of
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = 100
+"""COCO's numbers take this many detections of a class in an image, those with the highest scores."""
+
 AREA_RANGES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 
 
