@@ -15,7 +15,7 @@ import pytest
 
 from pipelines.tracking.mlflow_store import connect
 from pipelines.tracking.model_archive import unpack_archive
-from pipelines.tracking.model_versions import ModelVersion
+from pipelines.tracking.model_versions import PROMOTION_TAG, ModelVersion
 from pipelines.tracking.registry import Registry
 from service.settings import Settings
 from service.store.database import open_database
@@ -61,6 +61,26 @@ def test_models_are_listed_with_their_lineage(
     assert (first["run_id"], first["select"]) == (shapes[0].run_id, "max val/shapes/AP50")
     assert (first["val_metrics"], first["val_fingerprint"]) == ({"val/shapes/AP50": 0.5}, "data 1")
     assert is_problem(rest.get("/v1/models/unknown"), 404)
+
+
+def test_version_has_the_decision_about_its_promotion(
+    rest: httpx2.Client, shapes: list[ModelVersion], service_registry: Registry
+) -> None:
+    decision = {
+        "promote_if": "surely_better",
+        "metric": "val/shapes/AP50",
+        "is_promoted": False,
+        "reason": "unsure",
+        "value": 0.6,
+        "champion": 1,
+        "champion_value": 0.5,
+        "low": -0.1,
+        "high": 0.3,
+    }
+    service_registry.set_version_tag(shapes[1], PROMOTION_TAG, json.dumps(decision))
+    model = rest.get(f"/v1/models/{shapes[0].name}").json()
+    assert [version["promotion"] for version in model["versions"]] == [decision, None]
+    assert rest.get(f"/v1/models/{shapes[0].name}/versions/2").json()["promotion"] == decision
 
 
 def test_changing_an_alias_requires_its_current_version(rest: httpx2.Client, shapes: list[ModelVersion]) -> None:
