@@ -4,7 +4,7 @@
     python tests/bench/processor_clock.py FILE ARGUMENT...
 
 A program of one thread then behaves on a busy machine as on an idle one: where it measures or limits a time, other
-processes do not count. Pauses do not count either, so this is no clock for programs that wait for others.
+processes do not count. Pauses do not count either, so this is not a clock for programs that wait for others.
 
 This file needs the standard library only, because it runs in other virtual environments too.
 """

@@ -139,7 +139,7 @@ def test_confusion_matrix_equals_that_of_plain_loops(seed):
 def test_confusion_matrix_has_a_row_and_a_column_for_the_background():
     labels = [(0, "a", CELL), (1, "a", CELL), (2, "b", CELL), (2, "b", [100, 0, 50, 50], "crowd")]
     found = [
-        (0, "b", CELL, 0.9),  # a box of class a that is taken for b
+        (0, "b", CELL, 0.9),  # a box of class a, predicted as b
         (1, "a", CELL, 0.6),
         (3, "a", CELL, 0.55),  # nothing is there
         (2, "b", [110, 10, 10, 10], 0.9),  # in a crowd
