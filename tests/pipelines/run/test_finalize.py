@@ -25,16 +25,6 @@ Document = dict[str, Any]
 MakeAttempt = Callable[[Document], Attempt]
 
 
-@pytest.fixture
-def attempt_at(demo_root: Path, tmp_path: Path) -> MakeAttempt:
-    def make(document: Document) -> Attempt:
-        job = validate_document(document)
-        index, report = build_index(job, demo_root)
-        return Attempt(job, Inputs(demo_root, "none"), index, report, RunDir.of(tmp_path / "run"), StopRequest())
-
-    return make
-
-
 def test_champion_is_scored_at_its_own_image_size(small: Document, finished: RunDir, attempt_at: MakeAttempt) -> None:
     attempt = attempt_at(apply_override(small, "data.image_size", 64))
     select = json.loads(finished.result.read_text())["select"]
