@@ -169,7 +169,7 @@ def _preview(command: str, options: argparse.Namespace, overrides: Overrides) ->
             shown = preview(command, options, job, found.document, inputs, index, data_report)
     except ConfigError as error:
         if options.json:
-            print(json.dumps([{"field": problem.field, "message": problem.message} for problem in error.problems]))
+            print(error.to_json())
         raise
     except RegistryError as error:
         if options.json:

@@ -14,6 +14,7 @@ PyramidionError
 """
 
 import errno
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,6 +71,10 @@ class ConfigError(PyramidionError):
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[FieldProblem]]]:
         """Keep the problems when the error passes to another process."""
         return type(self), (self.problems,)
+
+    def to_json(self) -> str:
+        """Return the problems as a JSON list, which commands print with `--json`."""
+        return json.dumps([{"field": problem.field, "message": problem.message} for problem in self.problems])
 
 
 class DataError(ConfigError):

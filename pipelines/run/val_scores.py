@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 from pipelines.base.errors import ConfigError, ModelFilesUnavailable
@@ -43,8 +44,7 @@ class ValScores:
     def interval(self, champion: ModelVersion) -> Interval | None:
         """Return the interval of the difference between the run's model and a champion; None, after a warning, if it
         is not known."""
-        own = evaluate_exported(self._attempt, self._attempt.run_dir.model, "the model of this run")
-        other = self._of_champion(champion)
+        own, other = self._own, self._of_champion(champion)
         if own is None or other is None:
             return None
         try:
@@ -52,6 +52,10 @@ class ValScores:
         except (ValueError, NotImplementedError) as error:
             self._attempt.warn(f"{self._select.metric} has no interval, so that {champion.uri} stays champion: {error}")
             return None
+
+    @cached_property
+    def _own(self) -> ScoredSplit | None:
+        return evaluate_exported(self._attempt, self._attempt.run_dir.model, "the model of this run")
 
     def _of_champion(self, champion: ModelVersion) -> ScoredSplit | None:
         if champion.version not in self._champions:
@@ -78,12 +82,6 @@ class ValScores:
         if images is None:
             raise ValueError(f"the kind {kind_of(spec).name} cannot be compared")
         return images
-
-
-def score_exported(attempt: Attempt, folder: Path, name: str) -> float | None:
-    """Return the selection metric of an exported model, see `evaluate_exported`."""
-    scored = evaluate_exported(attempt, folder, name)
-    return None if scored is None else scored.scores.summary[selection(attempt.job.model).metric]
 
 
 def evaluate_exported(attempt: Attempt, folder: Path, name: str) -> ScoredSplit | None:

@@ -50,7 +50,7 @@ class ClassOutcomes(Spec):
 
 
 class ConfusionAnalysis(TaskAnalysis):
-    """Which classes are taken for which others."""
+    """Confusion matrix: how often each true class is predicted as each class."""
 
     labels: tuple[str, ...] = Field(description="of rows and columns; the last one of a detection task is background")
     counts: tuple[tuple[Total, ...], ...] | None = Field(
@@ -62,7 +62,7 @@ class ConfusionAnalysis(TaskAnalysis):
 
 
 class ErrorsAnalysis(TaskAnalysis):
-    """What each kind of error of a detector costs."""
+    """AP50 that each kind of error of a detection task costs."""
 
     errors: ErrorBreakdown
 
@@ -75,7 +75,7 @@ class ClassCalibration(Spec):
 
 
 class CalibrationAnalysis(TaskAnalysis):
-    """How often predictions of a score are right."""
+    """Share of right predictions by score, and the expected calibration error."""
 
     calibration: Calibration
     per_class: tuple[ClassCalibration, ...]

@@ -8,7 +8,7 @@ from pipelines.base.paths import RelativePath
 from pipelines.spec.base import Spec
 
 Unlisted = Literal["stop", "slice"]
-"""What happens to images without a row in the table of slices: an error, or a slice of their own."""
+"""Handling of images without a row in the table of slices: an error, or a slice of their own."""
 
 
 class SlicesSpec(Spec):

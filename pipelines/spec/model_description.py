@@ -1,4 +1,4 @@
-"""What `model.json` of an exported model says. Torch-free."""
+"""The content of `model.json` in an exported model. Torch-free."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field

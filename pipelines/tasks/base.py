@@ -82,7 +82,7 @@ class CalibrationBin(Section):
 
 
 class Calibration(Section):
-    """How often predictions of a confidence are right: 15 intervals of equal width, from 0 to 1 (Guo et al. 2017)."""
+    """Share of right predictions in 15 intervals of the confidence, of equal width from 0 to 1 (Guo et al. 2017)."""
 
     ece: Share | None = Field(
         description="expected calibration error: mean of |accuracy - confidence| over the intervals, by their counts"

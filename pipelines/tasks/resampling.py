@@ -13,10 +13,11 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipelines.tasks.arrays import ratio
 
 Numbers = NDArray[np.float64]
 Counts = NDArray[np.float64]
@@ -78,13 +79,6 @@ class ScoredImages(ABC):
 def positions_of(images: list[tuple[int, str]]) -> dict[int, int]:
     """Return the position of each image by its id."""
     return {image_id: position for position, (image_id, _) in enumerate(images)}
-
-
-def ratio(part: NDArray[Any], whole: NDArray[Any]) -> Numbers:
-    """Return part / whole, NaN where whole is 0."""
-    shares: Numbers = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
-    np.divide(part, whole, out=shares, where=whole != 0)
-    return shares
 
 
 def mean_of_defined(values: Numbers, axis: int = 0) -> Numbers:

@@ -1,6 +1,5 @@
 """`pyramidion compare`: runs side by side, with intervals of their differences."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def compare(runs: Sequence[str], *, tasks: Sequence[str], samples: int, seed: in
         compared = compare_runs([open_run(run, Path(run)) for run in runs], tasks, num_samples=samples, seed=seed)
     except ConfigError as error:
         if as_json:
-            print(json.dumps([{"field": problem.field, "message": problem.message} for problem in error.problems]))
+            print(error.to_json())
         raise
     if as_json:
         print(to_json(compared))

@@ -26,7 +26,7 @@ def evaluate(*, predictions: Path, annotations: Path, as_json: bool) -> int:
         result = score_files(predictions, annotations)
     except ConfigError as error:
         if as_json:
-            print(json.dumps([{"field": problem.field, "message": problem.message} for problem in error.problems]))
+            print(error.to_json())
         raise
     if as_json:
         print(json.dumps(result, allow_nan=False, ensure_ascii=False))

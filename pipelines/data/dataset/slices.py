@@ -6,6 +6,7 @@ from pathlib import Path
 from pipelines.base.errors import DataError, FieldProblem
 from pipelines.base.paths import normalized
 from pipelines.base.records import ImageRecord
+from pipelines.formats.source_split import SourceSplit
 from pipelines.formats.tables import read_table
 from pipelines.spec.data import SourceSpec
 from pipelines.spec.evaluation import Unlisted
@@ -85,11 +86,11 @@ def _rows(path: Path, columns: Sequence[str]) -> dict[str, dict[str, str]]:
 
 def _names(record: ImageRecord, source: SourceSpec) -> Iterator[str]:
     """Yield the names that the table may use for an image, the preferred one first."""
-    own = source.splits.get(record.split)
     # A split file assigns images of any folder to a split.
-    folders = [own] if own is not None and source.split_file is None else list(source.splits.values())
-    for folder in folders:
-        yield normalized(f"{source.images.replace('{split}', folder)}/{record.file_name}")
+    is_own = source.split_file is None and record.split in source.splits
+    for stored in [record.split] if is_own else source.splits:
+        split = SourceSplit(Path(), record.source, source.images, source.splits, record.split, stored)
+        yield split.shown_path(record.file_name)
     yield normalized(record.file_name)
 
 

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
+from torchvision.transforms.v2 import functional as F
 
 from pipelines.base.records import ImageRecord
 from pipelines.data.loading.color import apply_color, color_matrix
-from pipelines.data.loading.operations.quality import blurred, compressed, noisy, rescaled
+from pipelines.data.loading.operations.quality import blurred, compressed
 from pipelines.data.loading.sample import Stream, random_numbers
 
 Change = Callable[[Tensor, float, np.random.Generator], Tensor]
@@ -69,7 +71,12 @@ def _blur(image: Tensor, share: float, rng: np.random.Generator) -> Tensor:
 
 
 def _noise(image: Tensor, deviation: float, rng: np.random.Generator) -> Tensor:
-    return noisy(image, deviation, rng)
+    """Add Gaussian noise to each value; the deviation is a share of the range."""
+    height, width = image.shape[-2:]
+    # Drawn in HWC order, the memory order of decoded images.
+    noise = rng.standard_normal((height, width, 3), dtype=np.float32) * np.float32(255 * deviation)
+    values = np.rint(image.permute(1, 2, 0).numpy() + noise)
+    return torch.from_numpy(np.clip(values, 0, 255).astype(np.uint8)).permute(2, 0, 1)
 
 
 def _jpeg(image: Tensor, quality: float, rng: np.random.Generator) -> Tensor:
@@ -85,7 +92,11 @@ def _contrast(image: Tensor, factor: float, rng: np.random.Generator) -> Tensor:
 
 
 def _rescale(image: Tensor, factor: float, rng: np.random.Generator) -> Tensor:
-    return rescaled(image, factor)
+    """Reduce the image by a factor below 1 (antialiased), and enlarge it to its size again."""
+    size_hw = list(image.shape[-2:])
+    small: Tensor = F.resize(image, [max(1, round(side * factor)) for side in size_hw], antialias=True)
+    large: Tensor = F.resize(small, size_hw, antialias=True)
+    return large
 
 
 CORRUPTIONS = {

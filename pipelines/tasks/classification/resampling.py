@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.tasks.arrays import BoolArray
-from pipelines.tasks.resampling import Counts, Numbers, SampleScores, ScoredImages, mean_of_defined, ratio
+from pipelines.tasks.arrays import BoolArray, ratio
+from pipelines.tasks.resampling import Counts, Numbers, SampleScores, ScoredImages, mean_of_defined
 
 MULTILABEL_THRESHOLD = 0.5
 _SCORE = "score:"

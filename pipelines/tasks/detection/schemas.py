@@ -52,7 +52,7 @@ class VocNumbers(Section):
 
 
 class DetectionConfusion(Section):
-    """Which classes are taken for which others: each detection takes the box with the highest IoU, of any class."""
+    """Confusion matrix, for which each detection takes the box of any class that has the highest IoU."""
 
     iou: Share = Field(description="IoU from which a detection takes a box")
     scores: tuple[Share, ...] = Field(description="score above which detections of each class are counted")

@@ -12,17 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.tasks.arrays import FloatArray
+from pipelines.tasks.arrays import FloatArray, ratio
 from pipelines.tasks.embedding.retrieval import RECALL_AT, NamedEmbeddings, search
-from pipelines.tasks.resampling import (
-    Counts,
-    Numbers,
-    SampleScores,
-    ScoredImages,
-    mean_of_defined,
-    positions_of,
-    ratio,
-)
+from pipelines.tasks.resampling import Counts, Numbers, SampleScores, ScoredImages, mean_of_defined, positions_of
 
 
 class ScoredQueries(ScoredImages):

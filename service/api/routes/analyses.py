@@ -118,5 +118,5 @@ def get_errors(request: Request, asked: AskedTaskDep) -> Response:
 
 @router.get("/calibration", response_model=CalibrationAnalysis)
 def get_calibration(request: Request, asked: AskedTaskDep) -> Response:
-    """Return how often predictions of a score are right, with the expected calibration error."""
+    """Return the share of right predictions by score, and the expected calibration error."""
     return _answer(request, asked, "calibration", CalibrationAnalysis)

@@ -66,6 +66,7 @@ def test_any_number_of_ranks_gives_the_same_analyses_corruptions_and_slices(fini
     rows = [(row["corruption"], row["strength"]) for row in alone["corruptions"]]
     assert rows == [(name, strength) for name in CORRUPTIONS for strength in (1, 2, 3)]
     assert all(row["summary"].keys() == alone["summary"].keys() for row in alone["corruptions"])
+    assert all(row["summary"] != alone["summary"] for row in alone["corruptions"] if row["strength"] == 3)
     (column,) = alone["slices"]
     assert [(row["value"], row["num_images"]) for row in column["values"]] == [
         ("(no value)", 1),
@@ -75,7 +76,8 @@ def test_any_number_of_ranks_gives_the_same_analyses_corruptions_and_slices(fini
     assert "shapes on corrupted images of test: AP" in output
     assert "shapes on test by camera" in output
     plots = {path.name for path in (folder / "plots").iterdir()}
-    assert {"shapes.corruptions.png", "shapes.slices.png", "identity.corruptions.png"} <= plots
+    assert {"shapes.corruptions.png", "shapes.slices.png", "identity.corruptions.png", "shapes.worst.png"} <= plots
+    assert {path.name for path in (folder / "worst").iterdir()} == {"shapes.json", "shapes.coco.json"}
 
 
 def flat(node: Any, path: str = "") -> dict[str, float | str]:
@@ -84,6 +86,28 @@ def flat(node: Any, path: str = "") -> dict[str, float | str]:
     if isinstance(children, dict):
         return {key: leaf for name, child in children.items() for key, leaf in flat(child, f"{path}/{name}").items()}
     return {} if node is None else {path: node}
+
+
+@pytest.mark.integration
+def test_document_asks_for_corruptions_and_slices_at_the_end_of_training(
+    command: Command, small: dict[str, Any], demo_root: Path, tmp_path: Path
+) -> None:
+    # The demo data has a table with the scenes of its images, of which some are not given.
+    slices = {"path": "annotations/image_labels.csv", "columns": ["split", "scene"], "unlisted": "slice"}
+    document = apply_override(small, "evaluation", {"corruptions": True, "slices": slices})
+    (tmp_path / "job.yaml").write_text(write_yaml(document))
+    run_dir = RunDir.of(tmp_path / "run")
+    words = ("--config", tmp_path / "job.yaml", "--data-root", demo_root.parent, "--run-dir", run_dir.path)
+    assert command("fit", *words) == 0
+    trained = conditions(run_dir.path)
+    assert len(trained["corruptions"]) == 3 * len(CORRUPTIONS)
+    split, scene = trained["slices"]
+    assert (split["column"], scene["column"]) == ("split", "scene")
+    (whole,) = split["values"]
+    shapes = {name: whole["tasks"]["shapes"]["numbers"][name] for name in ("AP", "AP50")}
+    assert shapes == {name: trained["summary"][f"test/shapes/{name}"] for name in shapes}
+    assert len(scene["values"]) > 1
+    assert {"shapes.corruptions.png", "shapes.slices.png"} <= {path.name for path in run_dir.plots.iterdir()}
 
 
 def test_table_without_some_images_stops_before_scoring(

@@ -13,7 +13,7 @@ from pipelines.data.dataset.index import build_index
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
 from pipelines.run.folder_setup import RUN_DIR_VARIABLE, choose_run_dir, require_same_data
-from pipelines.run.val_scores import score_exported
+from pipelines.run.val_scores import evaluate_exported
 from pipelines.run_folder.events import read_events
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import apply_override, resolved, validate_document, write_yaml
@@ -25,20 +25,12 @@ Document = dict[str, Any]
 MakeAttempt = Callable[[Document], Attempt]
 
 
-@pytest.fixture
-def attempt_at(demo_root: Path, tmp_path: Path) -> MakeAttempt:
-    def make(document: Document) -> Attempt:
-        job = validate_document(document)
-        index, report = build_index(job, demo_root)
-        return Attempt(job, Inputs(demo_root, "none"), index, report, RunDir.of(tmp_path / "run"), StopRequest())
-
-    return make
-
-
 def test_champion_is_scored_at_its_own_image_size(small: Document, finished: RunDir, attempt_at: MakeAttempt) -> None:
     attempt = attempt_at(apply_override(small, "data.image_size", 64))
-    own = json.loads(finished.result.read_text())["select"]["value"]
-    assert score_exported(attempt, finished.model, "models:/m/1") == pytest.approx(own, abs=1e-6)
+    select = json.loads(finished.result.read_text())["select"]
+    scored = evaluate_exported(attempt, finished.model, "models:/m/1")
+    assert scored is not None
+    assert scored.scores.summary[select["metric"]] == pytest.approx(select["value"], abs=1e-6)
 
 
 def test_champion_is_evaluated_by_the_document_of_the_new_run(
@@ -46,9 +38,10 @@ def test_champion_is_evaluated_by_the_document_of_the_new_run(
 ) -> None:
     document = apply_override(small, "model.tasks.identity.gallery", "train")
     attempt = attempt_at(apply_override(document, "model.select", {"metric": "val/identity/recall_at_1"}))
-    assert score_exported(attempt, finished.model, "models:/m/1") is not None
-    assert attempt.scoring.scores is not None
-    assert attempt.scoring.scores.tasks["identity"]["num_gallery"] > 0
+    scored = evaluate_exported(attempt, finished.model, "models:/m/1")
+    assert scored is not None
+    assert scored.scores.tasks["identity"]["num_gallery"] > 0
+    assert scored.scores.summary["val/identity/recall_at_1"] is not None
 
 
 def test_champion_that_cannot_be_loaded_stays_champion_with_a_warning(
@@ -58,7 +51,7 @@ def test_champion_that_cannot_be_loaded_stays_champion_with_a_warning(
     described = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps({**described, "format": 99}))
     attempt = attempt_at(small)
-    assert score_exported(attempt, folder, "models:/m/1") is None
+    assert evaluate_exported(attempt, folder, "models:/m/1") is None
     (warning,) = read_events(attempt.run_dir.events)
     assert "models:/m/1 cannot be loaded and stays champion" in warning.data["message"]
 
@@ -71,7 +64,7 @@ def test_champion_with_other_classes_stays_champion_with_a_warning(
     described["categories"]["scene"].pop()
     (folder / "model.json").write_text(json.dumps(described))
     attempt = attempt_at(small)
-    assert score_exported(attempt, folder, "models:/m/1") is None
+    assert evaluate_exported(attempt, folder, "models:/m/1") is None
 
 
 def test_untracked_result_of_a_killed_attempt_is_tracked_by_the_next_attempt(

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from pipelines.data.dataset.index import build_index
-from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
 from pipelines.run.val_scores import ValScores
 from pipelines.run_folder.events import read_events
@@ -19,16 +17,10 @@ from pipelines.spec.load import apply_override, resolved, validate_document, wri
 from pipelines.tracking.mlflow_store import Store
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
-from pipelines.training.stopping import StopRequest
 
 Document = dict[str, Any]
+MakeAttempt = Callable[[Document], Attempt]
 CHAMPION = ModelVersion("m", 1, None, {}, 0.0)
-
-
-def attempt_at(document: Document, demo_root: Path, run_dir: Path) -> Attempt:
-    job = validate_document(document)
-    index, report = build_index(job, demo_root)
-    return Attempt(job, Inputs(demo_root, "none"), index, report, RunDir.of(run_dir), StopRequest())
 
 
 def test_better_run_is_registered_but_not_promoted_while_the_interval_contains_zero(
@@ -66,11 +58,9 @@ def test_better_run_is_registered_but_not_promoted_while_the_interval_contains_z
 
 
 def test_interval_to_a_champion_with_other_weights_contains_the_difference(
-    small: Document, finished: RunDir, demo_root: Path, tmp_path: Path
+    small: Document, finished: RunDir, attempt_at: MakeAttempt, tmp_path: Path
 ) -> None:
-    attempt = attempt_at(
-        apply_override(small, "model.select", {"metric": "val/scene/mAP"}), demo_root, tmp_path / "run"
-    )
+    attempt = attempt_at(apply_override(small, "model.select", {"metric": "val/scene/mAP"}))
     shutil.copytree(finished.model, attempt.run_dir.model)
     other = ExportedModelDir(shutil.copytree(finished.model, tmp_path / "other"))
     weights = load_file(other.weights)
@@ -85,12 +75,10 @@ def test_interval_to_a_champion_with_other_weights_contains_the_difference(
     assert interval[0] < interval[1]
 
 
-def test_metric_without_an_interval_is_a_warning(
-    small: Document, finished: RunDir, demo_root: Path, tmp_path: Path
-) -> None:
+def test_metric_without_an_interval_is_a_warning(small: Document, finished: RunDir, attempt_at: MakeAttempt) -> None:
     document = apply_override(small, "model.tasks.identity.gallery", "train")
     document = apply_override(document, "model.select", {"metric": "val/identity/recall_at_1"})
-    attempt = attempt_at(document, demo_root, tmp_path / "run")
+    attempt = attempt_at(document)
     shutil.copytree(finished.model, attempt.run_dir.model)
     assert ValScores(attempt, lambda version, folder: finished.model).interval(CHAMPION) is None
     (warning,) = read_events(attempt.run_dir.events)

@@ -37,6 +37,9 @@ def test_answer_is_that_of_the_command(shared_api: httpx2.Client, shared_setting
     assert accuracy["differences"][0]["excludes_zero"]
     only = shared_api.get("/v1/compare", params={"jobs": ",".join(jobs), "task": "kind"})
     assert only.content == answer.content
+    other = shared_api.get("/v1/compare", params={"jobs": ",".join(jobs), "task": ["kind", "other"]})
+    assert other.status_code == 422
+    assert f"{jobs[0]}: has no task 'other', only kind" in other.json()["detail"]
 
 
 def test_jobs_that_cannot_be_compared_are_problems(

@@ -92,7 +92,10 @@ def test_init_from_an_unknown_registered_model_is_rejected(
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         answer = api.post("/v1/jobs?dry_run=true", json={"config": document}, timeout=120)
         assert answer.status_code == 503, answer.text
-        assert "model.init_from: models:/nobody@champion cannot be had" in answer.json()["detail"]
+        assert (
+            "model.init_from: models:/nobody@champion is not available, so the run was not started"
+            in answer.json()["detail"]
+        )
 
 
 def test_dry_run_reports_invalid_data(shared_api: httpx2.Client, document: Document) -> None:
@@ -154,7 +157,7 @@ def test_number_of_concurrent_dry_runs_is_limited(
 ) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_FLASK_SERVER_SECRET_KEY", "DATABASE_URL", "GITHUB_TOKEN"):
         monkeypatch.setenv(name, "a secret")
-    monkeypatch.setattr("service.api.dry_run.WAIT_S", 0.05)
+    monkeypatch.setattr("service.api.child_runs.WAIT_S", 0.05)
 
     def start() -> httpx2.Response:
         return api.post("/v1/jobs?dry_run=true", json={"config": document}, timeout=TIMEOUT_S)

@@ -3,10 +3,8 @@
 import io
 
 import numpy as np
-import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from pipelines.data.loading.pictures import as_picture, as_tensor
 from pipelines.data.loading.planned_sample import PlannedSample, SampleSource
@@ -40,20 +38,3 @@ def compressed(image: Tensor, quality: int) -> Tensor:
     as_picture(image).save(file, "JPEG", quality=quality)
     with Image.open(file) as decoded:
         return as_tensor(decoded)
-
-
-def noisy(image: Tensor, deviation: float, rng: np.random.Generator) -> Tensor:
-    """Return the image (3, H, W) uint8 with Gaussian noise in each value; the deviation is a share of the range."""
-    height, width = image.shape[-2:]
-    # Drawn in HWC order, the memory order of decoded images.
-    noise = rng.standard_normal((height, width, 3), dtype=np.float32) * np.float32(255 * deviation)
-    values = np.rint(image.permute(1, 2, 0).numpy() + noise)
-    return torch.from_numpy(np.clip(values, 0, 255).astype(np.uint8)).permute(2, 0, 1)
-
-
-def rescaled(image: Tensor, factor: float) -> Tensor:
-    """Return the image (3, H, W) uint8 reduced by a factor below 1 (antialiased) and enlarged to its size again."""
-    size_hw = list(image.shape[-2:])
-    small: Tensor = F.resize(image, [max(1, round(side * factor)) for side in size_hw], antialias=True)
-    large: Tensor = F.resize(small, size_hw, antialias=True)
-    return large

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_average_precision
 
 from pipelines.base.records import Category
-from pipelines.tasks.arrays import BoolArray, FloatArray
+from pipelines.tasks.arrays import BoolArray, FloatArray, ratio
 from pipelines.tasks.base import BestThresholds
 from pipelines.tasks.best_threshold import scores_at_best, without_threshold
 from pipelines.tasks.calibration import calibration
@@ -41,13 +41,13 @@ def score_multiclass(categories: Sequence[Category], scores: FloatArray, labels:
         num_classes, num_classes
     )
     support, hits = confusion.sum(axis=1), confusion.diagonal()
-    recall = _ratio(hits, support)
+    recall = ratio(hits, support)
     truths = np.eye(num_classes, dtype=bool)[labels]
     per_class = {
         "support": support,
         "recall": recall,
-        "precision": _ratio(hits, confusion.sum(axis=0)),
-        "f1": _ratio(2 * hits, support + confusion.sum(axis=0)),
+        "precision": ratio(hits, confusion.sum(axis=0)),
+        "f1": ratio(2 * hits, support + confusion.sum(axis=0)),
         "ap": _average_precision(scores, truths),
         "top1_support": support,
         "top1_recall": recall,
@@ -86,8 +86,8 @@ def score_multilabel(
     _require_scores(scores, truths.shape)
     positive = scores > 0.5
     hits, support, found = (x.sum(axis=0) for x in (positive & truths, truths, positive))
-    recall = _ratio(hits, support)
-    specificity = _ratio((~positive & ~truths).sum(axis=0), len(truths) - support)
+    recall = ratio(hits, support)
+    specificity = ratio((~positive & ~truths).sum(axis=0), len(truths) - support)
     single = truths.sum(axis=1) == 1
     best = np.zeros_like(truths[single])
     if len(best):
@@ -96,11 +96,11 @@ def score_multilabel(
     per_class = {
         "support": support,
         "recall": recall,
-        "precision": _ratio(hits, found),
-        "f1": _ratio(2 * hits, support + found),
+        "precision": ratio(hits, found),
+        "f1": ratio(2 * hits, support + found),
         "ap": _average_precision(scores, truths),
         "top1_support": top1_support,
-        "top1_recall": _ratio((best & truths[single]).sum(axis=0), top1_support),
+        "top1_recall": ratio((best & truths[single]).sum(axis=0), top1_support),
     }
     return {
         "accuracy": None,
@@ -150,12 +150,6 @@ def _average_precision(scores: FloatArray, truths: BoolArray) -> NDArray[np.floa
     # Shares in float32 may add up to a little more than 1, such as 29 times 1/29.
     bounded: NDArray[np.float64] = np.minimum(result, 1.0)
     return bounded
-
-
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    """Return part / whole, NaN where whole is 0."""
-    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
-    return ratio
 
 
 def _mean(values: NDArray[Any]) -> float | None:

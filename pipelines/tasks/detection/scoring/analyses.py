@@ -12,7 +12,8 @@ from pipelines.tasks.arrays import BoolArray, FloatArray
 from pipelines.tasks.calibration import calibration
 from pipelines.tasks.class_thresholds import class_thresholds
 from pipelines.tasks.detection.scoring.boxes import CocoRow
-from pipelines.tasks.detection.scoring.coco_evaluation import BACKGROUND_IOU, MATCH_IOU, CocoEvaluation
+from pipelines.tasks.detection.scoring.coco_evaluation import BACKGROUND_IOU, CocoEvaluation
+from pipelines.tasks.detection.scoring.overlaps import MATCH_IOU
 from pipelines.tasks.detection.scoring.score_curves import score_curves
 from pipelines.tasks.detection.scoring.voc_scores import voc_average_precisions
 
@@ -44,11 +45,9 @@ def add_analyses(
     """
     counts, is_right = evaluation.matched
     found, num_true = evaluation.found.scores, evaluation.num_true
-    positions = {category: position for position, category in enumerate(evaluation.category_ids.tolist())}
     by_area, by_points = voc_average_precisions(evaluation)
     per_class = []
-    for category, row in zip(categories, scores["per_class"], strict=True):
-        position = positions[category["id"]]
+    for position, row in zip(evaluation.positions_of(categories), scores["per_class"], strict=True):
         of_class = evaluation.counted_by_class[position]
         curves = score_curves(found[of_class], is_right[of_class], int(num_true[position]))
         extra = {"VOC_AP50": by_area[position], "VOC2007_AP50": by_points[position], "at_score": curves}
@@ -73,11 +72,11 @@ def _confusion(
         return None
     best = {str(position): row["best_threshold"] for position, row in enumerate(per_class)}
     thresholds = np.array(list(class_thresholds(best).values()))
-    order = np.searchsorted(evaluation.category_ids, [category["id"] for category in categories])
+    order = evaluation.positions_of(categories)
     of_position = np.empty(len(categories))
     of_position[order] = thresholds
     matrix = evaluation.confusion(evaluation.found.scores > of_position[evaluation.found_positions])
-    places = [*order.tolist(), len(categories)]
+    places = [*order, len(categories)]
     counts = matrix[np.ix_(places, places)].tolist()
     return {"iou": MATCH_IOU, "scores": thresholds.tolist(), "counts": counts}
 

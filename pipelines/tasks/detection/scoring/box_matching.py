@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from pipelines.tasks.arrays import BoolArray, FloatArray, IntArray
 from pipelines.tasks.detection.scoring.boxes import FoundBoxes, TrueBoxes
+from pipelines.tasks.detection.scoring.overlaps import NO_BOX, box_iou, pairs_of_equal_keys
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = 100
+"""COCO's numbers take this many detections of a class in an image, those with the highest scores."""
+
 AREA_RANGES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-NO_BOX = -1
 
 
 @dataclass(frozen=True)
@@ -136,17 +138,11 @@ def _ranks_within(groups: IntArray) -> IntArray:
 def _pairs(
     found_xywh: FloatArray, true_xywh: FloatArray, found_images: IntArray, true_images: IntArray, is_crowd: BoolArray
 ) -> tuple[IntArray, IntArray, FloatArray]:
-    """Return the pairs of one image that can match; the IoU with a crowd is the covered share of the detection."""
-    starts = np.searchsorted(true_images, found_images, side="left")
-    numbers = np.searchsorted(true_images, found_images, side="right") - starts
-    found = np.repeat(np.arange(len(found_images)), numbers)
-    boxes = np.arange(len(found)) - np.repeat(np.cumsum(numbers) - numbers, numbers) + np.repeat(starts, numbers)
-    first, second = found_xywh[found], true_xywh[boxes]
-    low = np.maximum(first[:, :2], second[:, :2])
-    high = np.minimum(first[:, :2] + first[:, 2:], second[:, :2] + second[:, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=1)
-    own = first[:, 2:].prod(axis=1)
-    union = np.where(is_crowd[boxes], own, own + second[:, 2:].prod(axis=1) - common)
-    ious = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-    can_match = ious >= IOU_THRESHOLDS[0]
-    return found[can_match], boxes[can_match], ious[can_match]
+    """Return the pairs of one image that can match."""
+    parts: list[tuple[IntArray, IntArray, FloatArray]] = []
+    for found, boxes in pairs_of_equal_keys(found_images, true_images):
+        ious = box_iou(found_xywh[found], true_xywh[boxes], is_crowd[boxes])
+        can_match = ious >= IOU_THRESHOLDS[0]
+        parts.append((found[can_match], boxes[can_match], ious[can_match]))
+    found, boxes, ious = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return found, boxes, ious

@@ -13,16 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.tasks.arrays import BoolArray, IntArray
-from pipelines.tasks.detection.scoring.boxes import CocoFile, FoundBoxes, TrueBoxes
-
-MATCH_IOU = 0.5
-"""IoU from which a detection is right, outside of COCO's numbers."""
+from pipelines.tasks.detection.scoring.box_matching import MAX_DETECTIONS
+from pipelines.tasks.detection.scoring.boxes import CocoFile, CocoRow, FoundBoxes, TrueBoxes
+from pipelines.tasks.detection.scoring.overlaps import MATCH_IOU
 
 BACKGROUND_IOU = 0.1
 """IoU up to which a detection shows background, in the breakdown of errors."""
-
-MAX_DETECTIONS = 100
-"""COCO's numbers take this many detections of a class in an image, those with the highest scores."""
 
 NO_LABEL_ERRORS = 2.0
 """A score that no detection has: hotcoco then lists no candidates for label errors, which takes most of the time."""
@@ -72,6 +68,11 @@ class CocoEvaluation:
     def found_positions(self) -> IntArray:
         """The class of each detection (N,), as its position in `category_ids`."""
         return self._found_ranks[1] - 1
+
+    def positions_of(self, categories: Sequence[CocoRow]) -> list[int]:
+        """Return the position of each category of the ground truth in `category_ids`."""
+        positions: list[int] = np.searchsorted(self.category_ids, [category["id"] for category in categories]).tolist()
+        return positions
 
     def image_and_class(self) -> tuple[IntArray, IntArray]:
         """Return a number for the image and the class of each box of the ground truth (G,) and each detection (N,)."""

@@ -40,22 +40,14 @@ def score_coco(
     Raises:
         ValueError: ids of images or categories are not unique, or a box names an unknown one.
     """
-    return scores_of(CocoEvaluation(ground_truth, found), ground_truth["categories"], best_thresholds)
-
-
-def scores_of(
-    evaluation: CocoEvaluation, categories: list[CocoRow], best_thresholds: BestThresholds | None = None
-) -> dict[str, Any]:
-    """Return the scores of an evaluation, see `score_coco`."""
+    evaluation, categories = CocoEvaluation(ground_truth, found), ground_truth["categories"]
     if not len(evaluation.truth.areas):
         per_class = [_class_row(category, 0, None) | without_threshold() for category in categories]
         return {"coco": dict.fromkeys(COCO_NUMBERS), "per_class": per_class}
     _, is_right = evaluation.matched
-    positions = {category: position for position, category in enumerate(evaluation.category_ids.tolist())}
     precision = evaluation.precision[..., MOST_DETECTIONS]
     per_class = []
-    for category in categories:
-        position = positions[category["id"]]
+    for category, position in zip(categories, evaluation.positions_of(categories), strict=True):
         of_class = evaluation.counted_by_class[position]
         num_true = int(evaluation.num_true[position])
         at_best = scores_at_best(

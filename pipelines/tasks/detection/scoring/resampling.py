@@ -15,18 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.tasks.arrays import BoolArray, IntArray
+from pipelines.tasks.arrays import BoolArray, IntArray, ratio
 from pipelines.tasks.detection.schemas import COCO_NUMBERS
-from pipelines.tasks.detection.scoring.box_matching import NO_BOX, boxes_of_classes
+from pipelines.tasks.detection.scoring.box_matching import boxes_of_classes
 from pipelines.tasks.detection.scoring.boxes import CocoRow, FoundBoxes, TrueBoxes
-from pipelines.tasks.resampling import (
-    Counts,
-    Numbers,
-    SampleScores,
-    ScoredImages,
-    mean_of_defined,
-    ratio,
-)
+from pipelines.tasks.detection.scoring.overlaps import NO_BOX
+from pipelines.tasks.resampling import Counts, Numbers, SampleScores, ScoredImages, mean_of_defined
 
 MAX_DETECTIONS = (1, 10, 100)
 RECALL_POINTS = np.linspace(0, 1, 101)

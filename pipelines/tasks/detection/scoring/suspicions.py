@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.tasks.arrays import BoolArray
-from pipelines.tasks.detection.scoring.boxes import CocoRow
+from pipelines.tasks.detection.scoring.overlaps import MATCH_IOU, box_iou
 from pipelines.tasks.detection.scoring.resampling import Rows, ScoredDetections
-from pipelines.tasks.resampling import Numbers
 from pipelines.tasks.worst_images import LabelSuspicion
 
 NEAR_IOU = 0.3
@@ -30,17 +29,14 @@ class Suspicions:
         results: a COCO results list for it.
         scored: both of them.
         is_wrong: (N,) which detections are false positives.
-        match_iou: IoU from which a detection finds a label.
     """
 
-    def __init__(
-        self, truth: Mapping[str, Any], results: Rows, scored: ScoredDetections, is_wrong: BoolArray, match_iou: float
-    ) -> None:
+    def __init__(self, truth: Mapping[str, Any], results: Rows, scored: ScoredDetections, is_wrong: BoolArray) -> None:
         self._names = {category["id"]: category["name"] for category in truth["categories"]}
         self._files = dict(scored.images)
-        self._is_wrong, self._match_iou = is_wrong, match_iou
-        self._found = _by_image([{**row, "number": number} for number, row in enumerate(results)])
-        self._true = _by_image(truth["annotations"])
+        self._is_wrong = is_wrong
+        self._found_rows, self._true_rows = results, truth["annotations"]
+        self._found, self._true = _by_image(self._found_rows), _by_image(self._true_rows)
         self._confident = self._confident_scores(scored, results)
 
     def all(self) -> list[LabelSuspicion]:
@@ -58,18 +54,20 @@ class Suspicions:
         return medians
 
     def _of_image(self, image_id: int) -> Iterator[LabelSuspicion]:
-        found, true = self._found.get(image_id, []), self._true.get(image_id, [])
-        overlaps = box_iou(_boxes(found), _boxes(true))
-        for row, near in zip(found, overlaps, strict=True):
+        numbers = self._found.get(image_id, [])
+        found = [self._found_rows[number] for number in numbers]
+        true = [self._true_rows[number] for number in self._true.get(image_id, [])]
+        overlaps = box_iou(_boxes(found)[:, None], _boxes(true)[None])
+        for number, row, near in zip(numbers, found, overlaps, strict=True):
             name = self._names[row["category_id"]]
-            if not self._is_wrong[row["number"]] or row["score"] < self._confident.get(name, np.inf):
+            if not self._is_wrong[number] or row["score"] < self._confident.get(name, np.inf):
                 continue
             best = int(near.argmax()) if len(near) else -1
             if best < 0 or near[best] < NEAR_IOU:
                 yield self._suspicion("unlabeled", image_id, row, None)
-            elif near[best] >= self._match_iou and self._is_other_class(row, true[best]):
+            elif near[best] >= MATCH_IOU and self._is_other_class(row, true[best]):
                 yield self._suspicion("other_class", image_id, row, true[best])
-        is_found = np.any(overlaps >= self._match_iou, axis=0).tolist()
+        is_found = np.any(overlaps >= MATCH_IOU, axis=0).tolist()
         for row, is_seen in zip(true, is_found, strict=True):
             if not is_seen and not row.get("iscrowd"):
                 yield self._suspicion("not_found", image_id, None, row)
@@ -126,23 +124,13 @@ def suspicions_file(truth: Mapping[str, Any], found: list[LabelSuspicion]) -> di
     }
 
 
-def box_iou(first_xywh: Numbers, second_xywh: Numbers) -> Numbers:
-    """Return the IoU (N, G) of boxes (N, 4) and (G, 4); 0 for two boxes without an area."""
-    low = np.maximum(first_xywh[:, None, :2], second_xywh[None, :, :2])
-    ends = (boxes[:, :2] + boxes[:, 2:] for boxes in (first_xywh, second_xywh))
-    first_ends, second_ends = ends
-    high = np.minimum(first_ends[:, None], second_ends[None])
-    common: Numbers = np.clip(high - low, 0, None).prod(axis=2)
-    union = first_xywh[:, None, 2:].prod(axis=2) + second_xywh[None, :, 2:].prod(axis=2) - common
-    return np.asarray(np.divide(common, union, out=np.zeros_like(common), where=union > 0))
-
-
 def _boxes(rows: Rows) -> NDArray[np.float64]:
     return np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
 
 
-def _by_image(rows: Rows) -> dict[int, list[CocoRow]]:
-    found: dict[int, list[CocoRow]] = defaultdict(list)
-    for row in rows:
-        found[row["image_id"]].append(row)
+def _by_image(rows: Rows) -> dict[int, list[int]]:
+    """Return the positions of the rows of each image."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        found[row["image_id"]].append(number)
     return dict(found)

@@ -6,21 +6,15 @@ belong to a difficult box count neither as right nor as wrong. Deviations from V
 continuous coordinates (VOC adds 1 to widths and heights), an IoU of exactly 0.5 suffices, and crowds are treated
 like difficult boxes. Of detections with equal scores, the first one counts first.
 
-Legend: N detections, G boxes of the ground truth, K classes, P pairs of a detection and a box.
+Legend: N detections, K classes.
 """
-
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.tasks.arrays import BoolArray, FloatArray, IntArray
-from pipelines.tasks.detection.scoring.coco_evaluation import MATCH_IOU, CocoEvaluation
-
-PAIRS_AT_A_TIME = 2_000_000
-"""Pairs whose IoU is computed at a time: about 200 MB."""
-
-NO_BOX = -1
+from pipelines.tasks.arrays import BoolArray, IntArray
+from pipelines.tasks.detection.scoring.coco_evaluation import CocoEvaluation
+from pipelines.tasks.detection.scoring.overlaps import MATCH_IOU, NO_BOX, box_iou, pairs_of_equal_keys
 
 
 def voc_average_precisions(evaluation: CocoEvaluation) -> tuple[list[float | None], list[float | None]]:
@@ -41,7 +35,9 @@ def voc_average_precisions(evaluation: CocoEvaluation) -> tuple[list[float | Non
 def _matches(evaluation: CocoEvaluation) -> tuple[IntArray, BoolArray]:
     """Return the box that each detection (N,) belongs to, or `NO_BOX`, and whether it finds that box (N,)."""
     taken = np.full(len(evaluation.found.scores), NO_BOX, dtype=np.int64)
-    for detections, boxes, ious in _pairs(evaluation):
+    true_keys, found_keys = evaluation.image_and_class()
+    for detections, boxes in pairs_of_equal_keys(found_keys, true_keys):
+        ious = box_iou(evaluation.found.boxes_xywh[detections], evaluation.truth.boxes_xywh[boxes])
         # Sorted by detection, then by IoU: the last pair of a detection has the highest IoU, of equal ones the first.
         order = np.lexsort((-boxes, ious, detections))
         detections, boxes, ious = detections[order], boxes[order], ious[order]
@@ -53,35 +49,6 @@ def _matches(evaluation: CocoEvaluation) -> tuple[IntArray, BoolArray]:
     _, first = np.unique(taken[by_score], return_index=True)
     is_hit[by_score[first]] = True
     return taken, is_hit
-
-
-def _pairs(evaluation: CocoEvaluation) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:
-    """Yield detections, boxes of the same image and class, and their IoU, each (P,), all of a detection at once."""
-    true_keys, found_keys = evaluation.image_and_class()
-    order = np.argsort(true_keys, kind="stable")
-    ordered = true_keys[order]
-    starts = np.searchsorted(ordered, found_keys, side="left")
-    numbers = np.searchsorted(ordered, found_keys, side="right") - starts
-    ends = np.cumsum(numbers)
-    begin = 0
-    while begin < len(numbers):
-        done = ends[begin - 1] if begin else 0
-        end = max(begin + 1, int(np.searchsorted(ends, done + PAIRS_AT_A_TIME, side="right")))
-        part = numbers[begin:end]
-        detections = np.repeat(np.arange(begin, end), part)
-        offsets = np.arange(len(detections)) - np.repeat(ends[begin:end] - part - done, part)
-        boxes = order[np.repeat(starts[begin:end], part) + offsets]
-        yield detections, boxes, _iou(evaluation.found.boxes_xywh[detections], evaluation.truth.boxes_xywh[boxes])
-        begin = end
-
-
-def _iou(first_xywh: FloatArray, second_xywh: FloatArray) -> NDArray[np.float64]:
-    """Return the IoU (P,) of boxes (P, 4) and (P, 4); 0 for two boxes without an area."""
-    low = np.maximum(first_xywh[:, :2], second_xywh[:, :2])
-    high = np.minimum(first_xywh[:, :2] + first_xywh[:, 2:], second_xywh[:, :2] + second_xywh[:, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=1)
-    union = first_xywh[:, 2:].prod(axis=1) + second_xywh[:, 2:].prod(axis=1) - common
-    return np.asarray(np.divide(common, union, out=np.zeros_like(common), where=union > 0))
 
 
 def _curve(is_hit: BoolArray, num_true: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

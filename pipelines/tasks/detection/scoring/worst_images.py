@@ -1,7 +1,7 @@
 """The images that cost most AP, and labels that may be wrong.
 
 The cost of an image is what AP would gain without it (the jackknife of Quenouille 1949): AP of the split without the
-image, minus AP of the split. Errors are counted at IoU 0.5 among detections above the best threshold of their class.
+image, minus AP of the split. Errors are counted at IoU 0.5 among detections above the threshold of their class.
 
 Legend: I images, N detections, G boxes of the ground truth.
 """
@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.base.pictures import MIN_SHOWN_SCORE
 from pipelines.tasks.arrays import BoolArray
+from pipelines.tasks.base import BestThresholds
+from pipelines.tasks.class_thresholds import class_thresholds
 from pipelines.tasks.detection.scoring.boxes import CocoRow
+from pipelines.tasks.detection.scoring.overlaps import MATCH_IOU
 from pipelines.tasks.detection.scoring.resampling import Rows, ScoredDetections
 from pipelines.tasks.detection.scoring.suspicions import Suspicions, suspicions_file
 from pipelines.tasks.resampling import Numbers, positions_of
 from pipelines.tasks.worst_images import FalsePositive, MissedLabel, WorstFiles, WorstImage, WorstImages
 
-MATCH_IOU = 0.5
 MAX_IMAGES = 100
 MAX_CANDIDATES = 200
 """Only the images with most errors can be among the worst ones: the cost of each takes an evaluation of the split."""
@@ -35,15 +36,15 @@ def find_worst(result: Mapping[str, Any], predictions: Path, ground_truth: Path)
     return worst_images(json.loads(ground_truth.read_bytes()), json.loads(predictions.read_bytes()), best)
 
 
-def worst_images(truth: Mapping[str, Any], results: Rows, best_thresholds: Mapping[str, float | None]) -> WorstFiles:
+def worst_images(truth: Mapping[str, Any], results: Rows, best_thresholds: BestThresholds) -> WorstFiles:
     """Return the worst images, most expensive first, and the suspicions.
 
     Args:
         truth: a COCO instances file.
         results: a COCO results list for it.
-        best_thresholds: by class; None: detections above 0.3 count.
+        best_thresholds: by class; see `class_thresholds` for classes without one.
     """
-    thresholds = {name: MIN_SHOWN_SCORE if x is None else x for name, x in best_thresholds.items()}
+    thresholds = dict(class_thresholds(best_thresholds))
     scored = ScoredDetections(truth, results, areas=("all",))
     names = {category["id"]: category["name"] for category in truth["categories"]}
     is_wrong, is_found = _errors(scored, truth["annotations"], results, thresholds)
@@ -52,7 +53,7 @@ def worst_images(truth: Mapping[str, Any], results: Rows, best_thresholds: Mappi
     candidates = sorted(errors, key=lambda position: (-sum(map(len, errors[position])), position))[:MAX_CANDIDATES]
     costs = dict(zip(candidates, _costs(scored, candidates).tolist(), strict=True))
     order = sorted(candidates, key=lambda position: (-costs[position], position))[:MAX_IMAGES]
-    found = Suspicions(truth, results, scored, is_wrong, MATCH_IOU).all()
+    found = Suspicions(truth, results, scored, is_wrong).all()
     worst = WorstImages(
         kind="detection",
         iou=MATCH_IOU,

@@ -77,7 +77,8 @@ def test_images_are_corrupted_before_they_are_resized_and_boxes_stay(data_with: 
     clean = [data.dataset("val", augmented=False)[SampleKey(0, index)] for index in range(2)]
     corruption = CorruptedImages("blur", 3)
     dataset = data.dataset("val", augmented=False)
-    data.loader("val", corruption)
+    data.test_split, data.corruption = "val", corruption
+    data.test_dataloader()
     for index, sample in enumerate(clean):
         changed = dataset[SampleKey(0, index)]
         record = dataset.records[index]
@@ -87,5 +88,6 @@ def test_images_are_corrupted_before_they_are_resized_and_boxes_stay(data_with: 
         for name, target in sample.targets.items():
             if isinstance(target, BoxTarget):
                 assert torch.equal(target.boxes_xyxy, changed.targets[name].boxes_xyxy)
-    data.loader("val")
+    data.corruption = None
+    data.test_dataloader()
     assert torch.equal(dataset[SampleKey(0, 0)].image, clean[0].image)

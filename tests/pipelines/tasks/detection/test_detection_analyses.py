@@ -7,7 +7,7 @@ import pytest
 from pipelines.tasks.detection.schemas import CURVE_SCORES, DetectionResult
 from pipelines.tasks.detection.scoring.boxes import FoundBoxes
 from pipelines.tasks.detection.scoring.coco_scores import score_coco
-from pipelines.tasks.detection.scoring.voc_scores import PAIRS_AT_A_TIME
+from pipelines.tasks.detection.scoring.overlaps import PAIRS_AT_A_TIME
 from tests.pipelines.tasks.detection.hard_boxes import nasty_fixture
 
 CELL = [0, 0, 10, 10]
@@ -70,7 +70,7 @@ def voc_oracle(ground_truth, results, category):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("pairs_at_a_time", [PAIRS_AT_A_TIME, 7])
 def test_voc_numbers_equal_those_of_vocs_loops(seed, pairs_at_a_time, monkeypatch):
-    monkeypatch.setattr("pipelines.tasks.detection.scoring.voc_scores.PAIRS_AT_A_TIME", pairs_at_a_time)
+    monkeypatch.setattr("pipelines.tasks.detection.scoring.overlaps.PAIRS_AT_A_TIME", pairs_at_a_time)
     ground_truth, results = nasty_fixture(seed)
     scores = score_coco(ground_truth, FoundBoxes.from_rows(results))
     means = []

@@ -2,12 +2,10 @@
 
 import json
 
-import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pipelines.tasks.detection.scoring.suspicions import box_iou
 from pipelines.tasks.detection.scoring.worst_images import worst_images
 
 CATEGORIES = [{"id": 5, "name": "cell"}, {"id": 2, "name": "dust"}]
@@ -57,7 +55,7 @@ RESULTS = [
 
 def test_errors_and_suspicions_of_each_image_are_those_found_by_hand():
     worst, _ = worst_images(TRUTH, RESULTS, BEST)
-    assert worst.thresholds == {"cell": 0.4, "dust": 0.3}
+    assert worst.thresholds == {"cell": 0.4, "dust": 0.4}  # that of the other classes
     assert (worst.num_images, worst.num_images_with_errors) == (4, 3)
     errors = {
         one.image_id: (
@@ -132,9 +130,3 @@ def test_split_without_boxes_or_detections_has_lists_too():
     assert [one.kind for one in worst.suspicions] == ["not_found"] * 7
     worst, _ = worst_images({**TRUTH, "images": [], "annotations": []}, [], BEST)
     assert (worst.images, worst.suspicions) == ([], [])
-
-
-def test_iou_of_boxes_is_computed_by_hand():
-    first = np.array([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 0.0, 0.0]])
-    second = np.array([[5.0, 0.0, 10.0, 10.0], [20.0, 20.0, 5.0, 5.0], [0.0, 0.0, 10.0, 10.0]])
-    assert box_iou(first, second).tolist() == [[pytest.approx(1 / 3), 0.0, 1.0], [0.0, 0.0, 0.0]]
