@@ -1,5 +1,6 @@
 """Score files of other programs: detections as a COCO results list against a COCO instances file. Torch-free."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,18 @@ from typing import Any
 import numpy as np
 
 from pipelines.base.errors import DataError, FieldProblem
-from pipelines.base.printable import shortened
+from pipelines.base.printable import is_encodable, shortened
 from pipelines.data.dataset.checks.box_readings import other_readings
 from pipelines.formats.box_numbers import ORDERS, UNITS, BoxNumbers
 from pipelines.formats.json_files import parse_json
-from pipelines.tasks.detection.scoring.boxes import CocoFile, CocoRow, FoundBoxes
+from pipelines.tasks.arrays import FloatArray
+from pipelines.tasks.detection.scoring.boxes import CocoFile, CocoRow, FoundBoxes, boxes_xywh_of
 from pipelines.tasks.detection.scoring.coco_scores import score_coco
 
 RESULTS_ADVICE = "write a list of {image_id, category_id, bbox: [x, y, width, height], score}, as pycocotools reads it"
+MAX_PIXELS = 1e100
+"""Products of two such numbers are finite."""
+
 TRUTH_ADVICE = "write a COCO instances file with the lists images, annotations and categories"
 
 
@@ -42,12 +47,15 @@ def read_ground_truth(path: Path) -> CocoFile:
     images, boxes, categories = (document[name] for name in ("images", "annotations", "categories"))
     _require(path, images, "images", "id", _is_id, "a whole number")
     _require(path, categories, "categories", "id", _is_id, "a whole number")
-    _require(path, categories, "categories", "name", lambda name: isinstance(name, str), "a text")
+    _require(path, categories, "categories", "name", _is_name, "a text in UTF-8")
     _require_boxes(path, boxes, "annotations")
+    _require(path, boxes, "annotations", "area", _is_area, "a finite number, or missing", is_optional=True)
+    _require(path, boxes, "annotations", "iscrowd", _is_flag, "0 or 1, or missing", is_optional=True)
+    _require_sides(path, "annotations", boxes_xywh_of(boxes), TRUTH_ADVICE)
     for name, rows in (("images", images), ("categories", categories)):
         ids = [row["id"] for row in rows]
         if len(set(ids)) < len(ids):
-            repeated = next(given for given in ids if ids.count(given) > 1)
+            repeated = Counter(ids).most_common(1)[0][0]
             raise _problem(path, f"the id {repeated} occurs more than once in {name}; each may occur only once")
     for row, name in (("image_id", "images"), ("category_id", "categories")):
         _require_known(path, "annotations", boxes, row, {entry["id"] for entry in document[name]}, f"its {name}")
@@ -92,14 +100,34 @@ def _is_finite(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= 1e300  # NaN is not
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and is_encodable(value)
+
+
+def _is_area(value: Any) -> bool:
+    return value is None or _is_finite(value)
+
+
+def _is_flag(value: Any) -> bool:
+    return value is None or (type(value) in (int, bool) and value in (0, 1))  # the text "0" would be a crowd
+
+
 def _is_box(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(_is_finite, value))
+    return isinstance(value, list) and len(value) == 4 and all(_is_finite(x) and abs(x) < MAX_PIXELS for x in value)
 
 
 def _require_boxes(path: Path, rows: Sequence[CocoRow], what: str, advice: str = "") -> None:
     for field in ("image_id", "category_id"):
         _require(path, rows, what, field, _is_id, "a whole number", advice)
-    _require(path, rows, what, "bbox", _is_box, "a list of four finite numbers, [x, y, width, height]", advice)
+    _require(
+        path,
+        rows,
+        what,
+        "bbox",
+        _is_box,
+        f"a list of four finite numbers below {MAX_PIXELS:g}, [x, y, width, height]",
+        advice,
+    )
 
 
 def _require(
@@ -110,6 +138,8 @@ def _require(
     is_valid: Callable[[Any], bool],
     wanted: str,
     advice: str = "",
+    *,
+    is_optional: bool = False,
 ) -> None:
     """Raise DataError where a row has no valid value of a field."""
     more = f"; {advice}" if advice else ""
@@ -117,6 +147,8 @@ def _require(
         if not isinstance(row, dict):
             raise _problem(path, f"{what}[{number}] is {shortened(repr(row))} and no object{more}")
         if field not in row:
+            if is_optional:
+                continue
             raise _problem(path, f"{what}[{number}] has no {field!r}{more}")
         if not is_valid(row[field]):
             raise _problem(
@@ -161,14 +193,18 @@ def _require_xywh(path: Path, truth: CocoFile, found: FoundBoxes) -> None:
         raise _problem(
             path,
             f"the boxes are not {BoxNumbers()}: {reading.num_odd} of {len(places)} make no sense, such as "
-            f"elements[{place}].bbox {_box(found, place)}. They look like {ORDERS[reading.order]} in "
+            f"elements[{place}].bbox {_box(found.boxes_xywh[place])}. They look like {ORDERS[reading.order]} in "
             f"{UNITS[reading.scale]}, which fits {reading.num_fitting}; {RESULTS_ADVICE}",
         )
-    negative = np.flatnonzero((found.boxes_xywh[:, 2:] < 0).any(axis=1))
+    _require_sides(path, "elements", found.boxes_xywh, RESULTS_ADVICE)
+
+
+def _require_sides(path: Path, what: str, boxes_xywh: FloatArray, advice: str) -> None:
+    negative = np.flatnonzero((boxes_xywh[:, 2:] < 0).any(axis=1))
     if len(negative):
         place = int(negative[0])
-        raise _problem(path, f"elements[{place}].bbox {_box(found, place)} has a negative side; {RESULTS_ADVICE}")
+        raise _problem(path, f"{what}[{place}].bbox {_box(boxes_xywh[place])} has a negative side; {advice}")
 
 
-def _box(found: FoundBoxes, place: int) -> str:
-    return "[" + ", ".join(f"{number:g}" for number in found.boxes_xywh[place].tolist()) + "]"
+def _box(box_xywh: FloatArray) -> str:
+    return "[" + ", ".join(f"{number:g}" for number in box_xywh.tolist()) + "]"

@@ -19,7 +19,7 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.spec.comparison import ComparedClass, ComparedNumber, ComparedTask, RunComparison, RunDifference
 from pipelines.spec.result import RunResult
 from pipelines.tasks.kinds import KINDS
-from pipelines.tasks.resampling import Numbers, SampleScores, ScoredImages
+from pipelines.tasks.resampling import DAMAGES, Numbers, SampleScores, ScoredImages
 
 CONFIDENCE = 0.95
 DEFAULT_SAMPLES = 1000
@@ -126,15 +126,32 @@ def _scored_images(run: OpenedRun, task: str) -> ScoredImages:
     labels = None if truth is None else run.folder.ground_truth / f"{task}{truth.suffix}"
     try:
         scored = kind.scored_images(result, predictions, labels)
+        if scored is not None:
+            _require_distinct(scored)
+            _require_agreement(run, task, kind.numbers(result), scored)
     except OSError as error:
         message = f"{error.filename}: {error.strerror}; a comparison needs the predictions of the run"
         raise ConfigError(FieldProblem(run.name, message)) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except DAMAGES as error:
+        message = (
+            f"task {task!r}: its files in {predictions.parent.name}/ or {run.folder.ground_truth.name}/ are damaged"
+        )
+        advice = "run `pyramidion test` again, and compare its folders"
+        raise ConfigError(FieldProblem(run.name, f"{message} ({error!r}); {advice}")) from error
+    except ValueError as error:
         raise ConfigError(FieldProblem(run.name, f"task {task!r}: {error}")) from error
     if scored is None:
         raise ConfigError(FieldProblem(run.name, f"task {task!r}: the kind {kind.name} cannot be compared"))
-    _require_agreement(run, task, kind.numbers(result), scored)
     return scored
+
+
+def _require_distinct(scored: ScoredImages) -> None:
+    """Raise ValueError if an image occurs more than once, and TypeError if the name of one is not a text."""
+    for image_id, name in scored.images:
+        if not isinstance(name, str):
+            raise TypeError(f"the file name of image {image_id} is {name!r}")
+    if len({image_id for image_id, _ in scored.images}) < len(scored.images):
+        raise ValueError("its files have an image more than once; run `pyramidion test` again, and compare its folders")
 
 
 def _require_agreement(run: OpenedRun, task: str, numbers: Mapping[str, float | None], scored: ScoredImages) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.base.printable import shorten_values, shortened
 from pipelines.base.quantities import quantity
 from pipelines.evaluation.conditions import condition_tables
 from pipelines.tasks.kinds import KINDS
@@ -101,10 +102,15 @@ def _table(
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title) or None, caption=escape(caption) or None, box=SIMPLE_HEAD, collapse_padding=True)
+    table = Table(
+        title=escape(shorten_values(title)) or None,
+        caption=escape(shorten_values(caption)) or None,
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+    )
     table.title_justify = table.caption_justify = "left"
     for column in columns:
-        table.add_column(column, justify="left" if column in names else "right", no_wrap=True)
+        table.add_column(escape(shortened(column)), justify="left" if column in names else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     return table

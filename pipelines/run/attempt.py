@@ -61,7 +61,7 @@ class Attempt:
         self.stop = stop
         self.precision = precision_of_run(job.trainer, run_dir)
         self.used = UsedTime(run_dir, clock or stopwatch())
-        self.split: Split = "test" if index.records.get("test") else "val"
+        self.split: Split = index.final_split
         self.events = EventLog(run_dir.events if is_rank_zero() else None)
         self.scoring = Scoring(job.model, index, self.split)
         self.tracker = self._tracker()

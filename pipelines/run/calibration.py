@@ -17,6 +17,9 @@ from pipelines.run_folder.layout import RunDir
 from pipelines.tasks.temperature import FittedTemperature
 from pipelines.training.module import MultiTaskModule
 
+NUM_PASSES = 2
+"""Passes over val that `calibrate` takes."""
+
 
 def calibrate(
     attempt: Attempt, module: MultiTaskModule, data: JobData, trainer: Trainer, best: dict[str, Any]

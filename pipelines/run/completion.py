@@ -7,8 +7,10 @@ from typing import Any
 from pipelines.base.clock import format_duration
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.records import DatasetIndex, Split
+from pipelines.data.loading.corruptions import all_corruptions
 from pipelines.data.loading.datamodule import JobData
 from pipelines.run.batch_size import measured_batch_size
+from pipelines.run.calibration import NUM_PASSES
 from pipelines.run.open_fields import BUDGET_FIELDS, auto_sources, batch_size_field, completed
 from pipelines.run.throwaway import Throwaway
 from pipelines.run_folder.schemas import Costs, RunMeasurement, RunPrecision
@@ -83,16 +85,25 @@ class Completion:
         steps = StepTimes([frozen_parts(model, epoch) for epoch in model.unfreeze], clock=self.clock)
         throwaway.train([steps])
         image_s = throwaway.seconds_per_image() / num_processes(self.job.trainer)
-        last: Split = "test" if self.index.records.get("test") else "val"
         return Costs(
             step_s={frozen_name(frozen): seconds for frozen, seconds in steps.seconds.items()},
             validation_s=image_s * self._num_evaluated("val"),
-            final_s=image_s * self._num_evaluated(last) + FINAL_S,
+            final_s=image_s * self._num_evaluated_at_end() + FINAL_S,
         )
 
     def _num_evaluated(self, split: Split) -> int:
         splits: list[Split] = [split, "train"] if self.job.model.gallery_tasks else [split]
         return sum(len(self.index.records.get(name, [])) for name in splits)
+
+    def _num_evaluated_at_end(self) -> int:
+        """Return the number of images in all passes after training."""
+        evaluation, split = self.job.evaluation, self.index.final_split
+        number = self._num_evaluated(split)
+        if evaluation.calibrate == "temperature":
+            number += NUM_PASSES * self._num_evaluated("val")
+        if evaluation.corruptions:
+            number += len(all_corruptions()) * len(self.index.records[split])
+        return number
 
     def last_frozen_name(self) -> str:
         """Return the name in `Costs.step_s` of the parts that are frozen in the last epoch."""

@@ -99,7 +99,7 @@ def dry_run(job: JobSpec, inputs: Inputs, index: DatasetIndex, report: DataRepor
         ConfigError, DataError: the job would not start.
         RegistryError: MLflow does not respond, so whether the job would start is unknown.
     """
-    slices_of(job, inputs.data, index.records["test" if index.records.get("test") else "val"])
+    slices_of(job, inputs.data, index.records[index.final_split])
     model, init = describe_network(job, index, inputs)
     data = JobData(job.data, job.model.tasks, index, job.seed_everything)
     avoid_single_images(model, job, data, _num_processes(job.trainer))

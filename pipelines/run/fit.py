@@ -16,6 +16,7 @@ from pipelines.base.records import DatasetIndex
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.checks.text import render_report
 from pipelines.data.dataset.index import build_index
+from pipelines.data.dataset.slices import Slices
 from pipelines.inference.export import export_model
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
@@ -114,6 +115,7 @@ class FitWorkflow:
         self.stop = stop or StopRequest()
         self.clock = clock or stopwatch()
         self.comment = comment
+        self.slices: Slices = {}
         self._attempt: Attempt | None = None
 
     @property
@@ -138,7 +140,8 @@ class FitWorkflow:
             job = self._completed(job, index)
             self.stop.wait_for_checks()
             self._attempt = Attempt(job, self.inputs, index, report, self.run_dir, self.stop, self.clock)
-            slices_of(job, self.inputs.data, index.records[self._attempt.split])  # raises before training
+            # Read before training, so that a table which changes meanwhile does not matter.
+            self.slices = slices_of(job, self.inputs.data, index.records[self._attempt.split])
             if busy and accelerator_of(job.trainer) == "cpu":
                 self._attempt.warn(busy)
             with (
@@ -182,7 +185,7 @@ class FitWorkflow:
     def run(self, parts: Parts) -> None:
         """Train and score, unless an earlier attempt has written the result; then track and register."""
         if not self.run_dir.result.exists():
-            train_and_score(self.attempt, parts)
+            train_and_score(self.attempt, parts, self.slices)
         if is_rank_zero():
             log_result(self.attempt)
             register(self.attempt)
@@ -206,8 +209,8 @@ def _check_machine(job: JobSpec, *, is_new: bool) -> None:
         raise ConfigError(FieldProblem("model.backbone.weights", problem))
 
 
-def train_and_score(attempt: Attempt, parts: Parts) -> None:
-    """Train to the end, score the best checkpoint, and write the result."""
+def train_and_score(attempt: Attempt, parts: Parts, slices: Slices) -> None:
+    """Train to the end, score the best checkpoint, also on slices of its split, and write the result."""
     attempt.start_stage("training")
     module, data, trainer = parts
     assert data is not None
@@ -235,7 +238,6 @@ def train_and_score(attempt: Attempt, parts: Parts) -> None:
     attempt.scoring.best_thresholds = thresholds = best_thresholds(attempt.job.model.tasks, best["val"]["tasks"])
     attempt.start_stage("evaluating")
     scored = score_split(attempt, trainer, module, data, attempt.split)
-    slices = slices_of(attempt.job, attempt.inputs.data, attempt.index.records[attempt.split])
     corruptions = attempt.job.evaluation.corruptions
     conditions = score_conditions(attempt, module, data, trainer, scored, slices, corruptions=corruptions)
     close_ranks()

@@ -6,6 +6,10 @@ scores every run on the same samples. An image that is drawn twice counts twice,
 Legend: I images, S samples.
 """
 
+import csv
+import json
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +22,21 @@ from pipelines.tasks.arrays import ratio
 Numbers = NDArray[np.float64]
 Counts = NDArray[np.float64]
 """Whole numbers; float64, because products of matrices of integers are slow."""
+
+DAMAGES = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    csv.Error,
+    json.JSONDecodeError,
+    UnicodeDecodeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What readers of JSON, CSV and NumPy files raise for damaged files."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from pipelines.run_folder.layout import RunDir
 from pipelines.tracking.job_runs import run_of_trainer
-from pipelines.tracking.mlflow_names import mlflow_key
+from pipelines.tracking.mlflow_names import distinct_keys
 from pipelines.tracking.mlflow_store import Store, connect, one_line
 
 
@@ -30,8 +30,9 @@ def log_evaluation(
         from mlflow.entities import Metric
 
         client, now_ms = connect(store), int(time.time() * 1000)
-        defined = {mlflow_key(name): value for name, value in metrics.items() if value is not None}
-        client.log_batch(run_id, metrics=[Metric(name, value, now_ms, step) for name, value in defined.items()])
+        keys = distinct_keys(metrics)
+        points = [Metric(keys[name], value, now_ms, step) for name, value in metrics.items() if value is not None]
+        client.log_batch(run_id, metrics=points)
         folder = f"{run_dir.evaluations.name}/{run_dir.output.name}"
         client.log_artifact(run_id, str(run_dir.result), folder)
         if run_dir.plots.is_dir():

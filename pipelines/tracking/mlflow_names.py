@@ -2,7 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pipelines.spec.job import JobSpec
@@ -40,8 +42,24 @@ def _is_nested_list(node: Any) -> bool:
 
 
 def mlflow_key(name: str) -> str:
-    """Return `name` in the form that MLflow accepts for parameters, metrics and tags."""
-    return cut(_NOT_IN_KEYS.sub("_", name), MAX_KEY_LENGTH)
+    """Return `name` in the form that MLflow accepts for parameters, metrics and tags.
+
+    Parts between slashes that MLflow takes for folders (none, `.` and `..`) become `_`.
+    """
+    parts = _NOT_IN_KEYS.sub("_", name).split("/")
+    return cut("/".join("_" if part in ("", ".", "..") else part for part in parts), MAX_KEY_LENGTH)
+
+
+def distinct_keys(names: Iterable[str]) -> dict[str, str]:
+    """Return the key of each name; where keys would be equal, they end with a checksum of the name."""
+    keys = {name: mlflow_key(name) for name in names}
+    counts = Counter(keys.values())
+    return {name: key if counts[key] == 1 else _with_checksum(key, name) for name, key in keys.items()}
+
+
+def _with_checksum(key: str, name: str) -> str:
+    checksum = zlib.crc32(name.encode("utf-8", "surrogatepass"))
+    return f"{cut(key, MAX_KEY_LENGTH - 9)} {checksum:08x}"
 
 
 def cut(text: str, length: int = MAX_VALUE_LENGTH) -> str:

@@ -27,7 +27,7 @@ from pipelines.run_folder.tracking_files import (
 )
 from pipelines.spec.training import TrackingSpec
 from pipelines.tracking.journal import MAX_METRICS, Journal, grouped
-from pipelines.tracking.mlflow_names import cut, mlflow_key
+from pipelines.tracking.mlflow_names import cut, distinct_keys, mlflow_key
 from pipelines.tracking.mlflow_requests import send_entries
 from pipelines.tracking.mlflow_store import connect, find_run, find_store, one_line
 from pipelines.tracking.system_metrics import SystemMetrics
@@ -116,8 +116,8 @@ class Tracker:
     def _log_points(
         self, metrics: Mapping[str, float | None], step: int, append: Callable[[JournalEntry], None]
     ) -> None:
-        now_ms = int(time.time() * 1000)
-        points = [(mlflow_key(key), float(x), now_ms, step) for key, x in metrics.items() if x is not None]
+        now_ms, keys = int(time.time() * 1000), distinct_keys(metrics)
+        points = [(keys[name], float(x), now_ms, step) for name, x in metrics.items() if x is not None]
         for start in range(0, len(points), MAX_METRICS):
             append(BatchEntry(kind="batch", metrics=points[start : start + MAX_METRICS]))
 

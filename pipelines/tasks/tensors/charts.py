@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.base.printable import printable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_CLASSES = 40
 """Number of classes that a chart shows, those with most ground truth first."""
+
+MAX_NAME = 40
+"""Number of characters of a name that a chart shows."""
 
 
 def new_figure(panels: int, width: float = 6.4, height: float = 4.0) -> tuple[Figure, list[Axes]]:
@@ -22,8 +27,14 @@ def new_figure(panels: int, width: float = 6.4, height: float = 4.0) -> tuple[Fi
 
 
 def plain_text(name: str) -> str:
-    """Return a name escaped, so that matplotlib does not read it as mathematics."""
-    return name.replace("$", r"\$")
+    """Return a name for a chart: without control characters, and not read as mathematics by matplotlib.
+
+    A long name lacks its middle, so that it leaves space for what it names.
+    """
+    shown = printable(name)
+    if len(shown) > MAX_NAME:
+        shown = f"{shown[: MAX_NAME // 2]}...{shown[-MAX_NAME // 2 + 3 :]}"
+    return shown.replace("$", r"\$")
 
 
 def legend_beside(axis: Axes) -> None:

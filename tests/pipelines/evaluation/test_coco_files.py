@@ -26,6 +26,12 @@ def labels(**changes):
     return {"images": images, "annotations": boxes, "categories": categories} | changes
 
 
+def one_label(**changes):
+    """Two images, of which the first one has a labeled box."""
+    truth = labels()
+    return truth | {"annotations": [truth["annotations"][0] | changes]}
+
+
 def found(**changes):
     return {"image_id": 1, "category_id": 1, "bbox": [109, 89, 59, 49], "score": 0.9} | changes
 
@@ -79,6 +85,7 @@ NOT_FITTING = [
     (found(bbox=[1, 2, float("inf"), 4]), r"bbox is \[1, 2, inf, 4\]; it must be a list of four finite numbers"),
     (found(bbox=[1, 2, 3]), r"bbox is \[1, 2, 3\]; it must be a list of four"),
     (found(bbox=["1", 2, 3, 4]), r"bbox is \['1', 2, 3, 4\]; it must be a list of four"),
+    (found(bbox=[0, 0, 1e200, 1e200]), r"1e\+200, 1e\+200\]; it must be a list of four finite numbers below 1e\+100"),
     (found(bbox=[10, 10, -5, 5]), r"elements\[0\].bbox \[10, 10, -5, 5\] has a negative side"),
     ({"image_id": 1, "category_id": 1, "score": 0.5}, r"elements\[0\] has no 'bbox'; write a list of"),
     (3, r"elements\[0\] is 3 and no object"),
@@ -127,6 +134,10 @@ def test_sizes_of_images_are_not_needed(scored):
         (labels(images=[{"id": 1}, {"id": 1}]), r"the id 1 occurs more than once in images"),
         (labels(images=[{"id": 1}]), r"annotations\[1\].image_id is 2, which is not among its images \(1\)"),
         (labels(annotations=[{"image_id": 1, "category_id": 1}]), r"annotations\[0\] has no 'bbox'"),
+        (labels(categories=[{"id": 1, "name": "\ud800"}]), r"categories\[0\].name is .*; it must be a text in UTF-8"),
+        (one_label(area="big"), r"annotations\[0\].area is 'big'; it must be a finite number"),
+        (one_label(iscrowd="0"), r"annotations\[0\].iscrowd is '0'; it must be 0 or 1"),
+        (one_label(bbox=[9, 9, -5, 5]), r"annotations\[0\].bbox \[9, 9, -5, 5\] has a negative side"),
         ("{", r"A.json: is not valid JSON"),
     ],
 )

@@ -1,6 +1,7 @@
 """Comparisons of runs: numbers of samples against other scorers, intervals against a plain bootstrap, and refusals."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -255,7 +256,7 @@ def test_run_without_its_files_or_with_those_of_another_evaluation_is_refused(ru
     with pytest.raises(ConfigError, match=r"mixed: task 'cells': the files in predictions/ give AP .* result.json has"):
         compare_runs([runs[0], open_run("mixed", mixed)], ["cells"])
     (mixed / "predictions" / "cells.coco.json").write_text("{")
-    with pytest.raises(ConfigError, match="mixed: task 'cells': Expecting"):
+    with pytest.raises(ConfigError, match=r"mixed: task 'cells': its files .* are damaged .*Expecting"):
         compare_runs([runs[0], open_run("mixed", mixed)], ["cells"])
     (mixed / "predictions" / "cells.coco.json").unlink()
     with pytest.raises(ConfigError, match=r"mixed: .*cells.coco.json: No such file or directory; a comparison needs"):
@@ -263,3 +264,24 @@ def test_run_without_its_files_or_with_those_of_another_evaluation_is_refused(ru
     (mixed / "result.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"mixed: result.json is not the result of a training"):
         open_run("mixed", mixed)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("predictions/cells.coco.json", lambda data: b"[" * 100_000),
+        ("predictions/cells.coco.json", lambda data: re.sub(rb'"image_id": ?', b'"image_id": 1' + b"0" * 30, data)),
+        ("ground_truth/cells.coco.json", lambda data: re.sub(rb'("images": ?.)({.*?})', rb"\1\2,\2", data, flags=re.S)),
+        ("ground_truth/cells.coco.json", lambda data: re.sub(rb'"file_name": ?', b'"file_name": [], "x": ', data)),
+        ("predictions/kind.csv", lambda data: data + b'"' + b"x" * 200_000),
+        ("predictions/kind.csv", lambda data: data + data.partition(b"\n")[2]),
+        ("predictions/lookup.npz", lambda data: b""),
+        ("predictions/lookup.npz", lambda data: data[: len(data) // 2]),
+    ],
+)
+def test_damaged_files_are_refused(folders, tmp_path, name, damage):
+    folder = shutil.copytree(folders[1], tmp_path / "damaged")
+    (folder / name).write_bytes(damage((folder / name).read_bytes()))
+    task = (folder / name).name.partition(".")[0]
+    with pytest.raises(ConfigError, match=f"^damaged: task '{task}': its files .*run `pyramidion test` again"):
+        compare_runs([open_run("first", folders[0]), open_run("damaged", folder)], [task])

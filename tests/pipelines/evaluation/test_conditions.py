@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from pipelines.base.console import SafeConsole
 from pipelines.base.records import ImageRecord
 from pipelines.evaluation.condition_charts import condition_charts
 from pipelines.evaluation.conditions import condition_metrics, corruption_rows
@@ -142,3 +143,20 @@ def test_charts_have_a_panel_of_each_column_and_a_line_of_each_corruption(
     assert len(axis.get_yticklabels()) == 3
     assert len(write_condition_plots(tmp_path, model, result)) == len(charts) == 10
     assert condition_charts(model, {**result, "corruptions": [], "slices": []}) == {}
+
+
+def test_any_value_is_shown_and_leaves_space_for_its_bar(model: Any, slices: Any, result: Any, tmp_path: Path) -> None:
+    (column,) = slices
+    values = ["\x00\ud800\n[/bold] $x^{$", "[red]", "x" * 10_000]
+    rows = [{**row, "value": value} for row, value in zip(column["values"], values, strict=True)]
+    worst = {name: {"value": values[0], "metric": "AP", "number": 0.5} for name in column["worst"]}
+    changed = {**result, "slices": [{"column": "[/x]" + "$" * 5000, "values": rows, "worst": worst}]}
+    chart = condition_charts(model, changed)["cells.slices"]
+    chart.savefig(tmp_path / "chart.png")
+    assert chart.axes[0].get_window_extent().width > 0.2 * chart.bbox.width
+    text = io.StringIO()
+    print_conditions(model, changed, SafeConsole(file=text, width=80))
+    assert "\x00" not in text.getvalue()
+    assert "[red]" in text.getvalue()
+    assert len(text.getvalue()) < 20_000
+    text.getvalue().encode()

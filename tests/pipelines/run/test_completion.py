@@ -78,6 +78,12 @@ def test_length_follows_from_measured_times_and_random_numbers_continue(document
     assert completion.messages[1] == "model.schedule.warmup_steps: 4 instead of 100, a tenth of the run"
 
 
+def test_end_of_a_run_includes_the_passes_that_evaluation_asks_for(document: Document, demo_root: Path) -> None:
+    document["evaluation"] = {"corruptions": True, "calibrate": "temperature"}
+    # 0.5 s per image: 5 of test, 18 times as many under corruptions, and twice the 5 of val; 5 s more.
+    assert completion_of(document, demo_root, 0.5).costs().final_s == 2.5 + 18 * 2.5 + 2 * 2.5 + 5
+
+
 def test_budget_that_is_too_short_is_refused_with_one_that_is_not(document: Document, demo_root: Path) -> None:
     with pytest.raises(ConfigError, match=r"the start took 95 s, a validation takes about 2 s, .* write at least"):
         completion_of(document, demo_root, 0.5).measure(lambda: 95.0)

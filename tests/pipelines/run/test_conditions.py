@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 
 from pipelines.data.loading.corruptions import CORRUPTIONS
+from pipelines.preflight import Inputs
+from pipelines.run.fit import FitWorkflow
 from pipelines.run.folder_setup import RUN_DIR_VARIABLE
+from pipelines.run.lightning_cli import JobCLI
+from pipelines.run.workflow import Parts
 from pipelines.run_folder.layout import RunDir
 from pipelines.run_folder.tracking_files import TrackingState
-from pipelines.spec.load import apply_override, read_yaml, write_yaml
+from pipelines.spec.load import apply_override, read_yaml, validate_document, write_yaml
 from pipelines.spec.result import RunResult
 from pipelines.tracking.mlflow_store import Store, connect, find_run
 
@@ -133,6 +137,25 @@ def test_missing_table_of_the_document_stops_before_training(
     captured = capsys.readouterr()
     assert "evaluation.slices: " in captured.err
     assert "cameras.csv: cannot be read (No such file or directory); name a CSV file" in captured.err
+
+
+@pytest.mark.integration
+def test_table_that_is_deleted_during_training_is_not_missed(
+    command_line: None, small_document: dict[str, Any], demo_root: Path, table: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copy(table, demo_root / f"{tmp_path.name}.csv"))
+    slices = {"path": copy.name, "columns": ["camera"], "unlisted": "slice"}
+    document = apply_override(small_document, "evaluation.slices", slices)
+
+    class Deleting(FitWorkflow):
+        def build(self) -> Parts:
+            copy.unlink()
+            return super().build()
+
+    run_dir = RunDir.of(tmp_path / "run")
+    JobCLI(Deleting(document, Inputs(demo_root, "none"), run_dir), validate_document(document))
+    (column,) = conditions(run_dir.path)["slices"]
+    assert [row["value"] for row in column["values"]] == ["(no value)", "left", "right"]
 
 
 def test_slices_are_in_the_result_and_in_the_mlflow_run_of_the_training(

@@ -1,7 +1,9 @@
 """Documents as parameters of MLflow."""
 
+import pytest
+
 from pipelines.spec.job import JobSpec
-from pipelines.tracking.mlflow_names import flatten, mlflow_key
+from pipelines.tracking.mlflow_names import distinct_keys, flatten, mlflow_key
 
 DOCUMENT = {
     "name": "shapes",
@@ -47,3 +49,22 @@ def test_names_and_values_respect_the_limits_of_mlflow() -> None:
     assert text.endswith("...")
     assert len(mlflow_key("k" * 300)) == 250
     assert mlflow_key("val/cells/AP/red cell (old)") == "val/cells/AP/red cell _old_"
+
+
+@pytest.mark.parametrize(
+    "value", ["..", ".", "", "/srv//cameras/1", "site/", "./left", "left/../right", "a\nb", "x" * 9999]
+)
+def test_mlflow_accepts_every_name(value: str) -> None:
+    from mlflow.utils.validation import _validate_metric_name
+
+    _validate_metric_name(mlflow_key(f"test/cells/slices/camera/{value}/AP"))
+
+
+def test_different_names_have_different_keys() -> None:
+    names = ["old (red)", "old [red]", "blue", "x" * 300 + "1", "x" * 300 + "2"]
+    keys = distinct_keys(names)
+    assert list(keys) == names
+    assert len(set(keys.values())) == len(names)
+    assert keys["blue"] == "blue"
+    assert keys["old (red)"] == distinct_keys(reversed(names))["old (red)"]
+    assert all(mlflow_key(key) == key for key in keys.values())

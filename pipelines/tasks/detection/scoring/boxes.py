@@ -31,7 +31,9 @@ class FoundBoxes:
     @classmethod
     def from_rows(cls, rows: Sequence[CocoRow]) -> "FoundBoxes":
         """Return the detections of a COCO results list."""
-        return cls(_ids(rows, "image_id"), _ids(rows, "category_id"), _boxes(rows), _floats(r["score"] for r in rows))
+        return cls(
+            _ids(rows, "image_id"), _ids(rows, "category_id"), boxes_xywh_of(rows), _floats(r["score"] for r in rows)
+        )
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class TrueBoxes:
     @classmethod
     def from_rows(cls, rows: Sequence[CocoRow]) -> "TrueBoxes":
         """Return the boxes of annotations; an area that is missing or not positive is replaced by width x height."""
-        boxes = _boxes(rows)
+        boxes = boxes_xywh_of(rows)
         areas = _floats(row.get("area") or 0.0 for row in rows)
         areas = np.where(areas > 0, areas, boxes[:, 2] * boxes[:, 3])
         is_crowd = np.array([bool(row.get("iscrowd")) for row in rows], dtype=bool)
@@ -62,5 +64,6 @@ def _floats(numbers: Any) -> NDArray[np.float64]:
     return np.fromiter(numbers, dtype=np.float64)
 
 
-def _boxes(rows: Sequence[CocoRow]) -> NDArray[np.float64]:
+def boxes_xywh_of(rows: Sequence[CocoRow]) -> NDArray[np.float64]:
+    """Return the boxes (N, 4) of rows."""
     return np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)

@@ -44,18 +44,16 @@ def identities_of(task: TaskSetup[EmbeddingSpec], record: ImageRecord, output: E
     return np.where([boxes[i].is_ignored_in_scoring for i in embedded], "", named) if embedded else named
 
 
-def item_positions(task: TaskSetup[EmbeddingSpec], pairs: Pairs[Embeddings]) -> NDArray[np.int64]:
-    """Return (N, 2) for the N rows of `named_embeddings`: the position of the image, and the row in its output."""
-    found = [np.zeros((0, 2), dtype=np.int64)]
-    for position, (record, output) in enumerate(pairs):
-        rows = np.flatnonzero(identities_of(task, record, output) != "")
-        found.append(np.column_stack([np.full(len(rows), position), rows]))
-    return np.concatenate(found)
-
-
-def named_embeddings(task: TaskSetup[EmbeddingSpec], pairs: Pairs[Embeddings]) -> NamedEmbeddings:
-    """Return all embeddings whose identity is known, in the order of the images."""
+def named_embeddings(
+    task: TaskSetup[EmbeddingSpec], pairs: Pairs[Embeddings]
+) -> tuple[NamedEmbeddings, NDArray[np.int64]]:
+    """Return all N embeddings whose identity is known, in the order of the images, and the places (N, 2) that they come
+    from: the position of the image, and the row in its output."""
     identities = [identities_of(task, record, output) for record, output in pairs]
     names = np.concatenate([np.zeros(0, dtype=np.str_), *identities])
     rows = np.concatenate([np.zeros((0, task.spec.dim), dtype=np.float32), *(output.embeddings for _, output in pairs)])
-    return NamedEmbeddings(rows[names != ""], names[names != ""])
+    numbers = np.array([len(found) for found in identities], dtype=np.int64)
+    images = np.repeat(np.arange(len(pairs)), numbers)
+    own_rows = np.arange(len(names)) - np.repeat(numbers.cumsum() - numbers, numbers)
+    is_known = names != ""
+    return NamedEmbeddings(rows[is_known], names[is_known]), np.column_stack([images, own_rows])[is_known]

@@ -15,7 +15,7 @@ from pipelines.tasks.embedding.retrieval import NamedEmbeddings, score_retrieval
 from pipelines.tasks.embedding.spec import EmbeddingSpec
 from pipelines.tasks.embedding.tensors.arrays import embedding_arrays
 from pipelines.tasks.embedding.tensors.embeddings import Embeddings
-from pipelines.tasks.embedding.tensors.identities import identities_of, item_positions, named_embeddings
+from pipelines.tasks.embedding.tensors.identities import named_embeddings
 from pipelines.tasks.embedding.worst_queries import worst_queries
 from pipelines.tasks.labels import box_labels
 from pipelines.tasks.tensors.boxes import ResizedImage
@@ -56,25 +56,25 @@ class EmbeddingRuntime(TaskRuntime[EmbeddingSpec, Embeddings]):
 
     def score(self, task: Setup, pairs: Pairs[Embeddings], gallery: Pairs[Embeddings] | None = None) -> dict[str, Any]:
         """Return the numbers of `score_retrieval`, and where neighbors were searched."""
-        queries = named_embeddings(task, pairs)
-        items, searched = None, pairs
+        queries, places = named_embeddings(task, pairs)
+        items, searched, searched_places = None, pairs, places
         if task.spec.gallery != "self":
             if gallery is None:
                 raise ValueError(f"task {task.name!r}: its gallery is the training split; pass its predictions too")
-            items, searched = named_embeddings(task, gallery), gallery
+            searched = gallery
+            items, searched_places = named_embeddings(task, gallery)
         found = search(queries, items)
-        places = item_positions(task, pairs)
-        searched_places = places if searched is pairs else item_positions(task, searched)
+        names = queries.identities if items is None else items.identities
         return {
             "gallery": task.spec.gallery,
             **score_retrieval(queries, items, found=found),
             "worst_queries": [
                 {
-                    **_item(task, pairs, places, query.position),
+                    **_item(pairs, places[query.position], queries.identities[query.position]),
                     "map_at_r": query.map_at_r,
                     "first_found": query.first_found,
                     "neighbors": [
-                        {**_item(task, searched, searched_places, item), "similarity": similarity}
+                        {**_item(searched, searched_places[item], names[item]), "similarity": similarity}
                         for item, similarity in zip(query.neighbors, query.similarities, strict=True)
                     ],
                 }
@@ -88,8 +88,8 @@ class EmbeddingRuntime(TaskRuntime[EmbeddingSpec, Embeddings]):
         """Return the numbers of the queries in some images; the gallery is that of all queries."""
         if task.spec.gallery != "self":
             return super().score_part(task, pairs, is_part, gallery)
-        whole = named_embeddings(task, pairs)
-        own = np.flatnonzero(np.array(is_part, dtype=bool)[item_positions(task, pairs)[:, 0]])
+        whole, places = named_embeddings(task, pairs)
+        own = np.flatnonzero(np.array(is_part, dtype=bool)[places[:, 0]])
         queries = NamedEmbeddings(whole.embeddings[own], whole.identities[own])
         return {"gallery": task.spec.gallery, **score_retrieval(queries, whole, own=own), "worst_queries": []}
 
@@ -103,15 +103,15 @@ class EmbeddingRuntime(TaskRuntime[EmbeddingSpec, Embeddings]):
         return Drawing(target.boxes_xyxy.tolist(), box_captions(target, [c.name for c in task.categories]))
 
 
-def _item(task: Setup, pairs: Pairs[Embeddings], places: NDArray[np.int64], number: int) -> dict[str, Any]:
-    """Return the fields of `EmbeddedItem` of one row of `named_embeddings`, given its `item_positions`."""
-    position, row = places[number].tolist()
+def _item(pairs: Pairs[Embeddings], place: NDArray[np.int64], identity: np.str_) -> dict[str, Any]:
+    """Return the fields of `EmbeddedItem`; the place is one of `named_embeddings`."""
+    position, row = place.tolist()
     record, output = pairs[position]
     return {
         "image_id": record.image_id,
         "file_name": record.file_name,
         "annotation_id": None if output.annotation_ids is None else int(output.annotation_ids[row]),
-        "identity": str(identities_of(task, record, output)[row]),
+        "identity": str(identity),
     }
 
 
