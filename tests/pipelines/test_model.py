@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from heads.base import BoxTarget, ClassTarget, IdentityTarget, LossTerms, Target
+from heads.base import BoxTarget, ClassPrediction, ClassTarget, IdentityTarget, LossTerms, Target
 from pipelines.base.errors import ConfigError
 from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model
@@ -116,6 +116,22 @@ def test_frozen_batch_norm_stays_in_eval_mode(model: MultiTaskModel) -> None:
 
 def test_tasks_are_sorted_by_name(model: MultiTaskModel) -> None:
     assert list(model.heads) == ["cells", "kind", "lookup", "scene", "signs"]
+
+
+def test_scores_of_tasks_with_a_temperature_are_calibrated(model: MultiTaskModel, images: Tensor) -> None:
+    model.eval()
+    before = model.predict(images, SIZES_HW, tasks=["kind", "signs"])
+    model.temperatures = {"kind": 0.5}
+    after = model.predict(images, SIZES_HW, tasks=["kind", "signs"])
+    for own, other in zip(before["kind"], after["kind"], strict=True):
+        assert isinstance(own, ClassPrediction)
+        assert isinstance(other, ClassPrediction)
+        # Twice the logits of a softmax are the squares of its scores, divided by their sum.
+        torch.testing.assert_close(other.scores, own.scores**2 / (own.scores**2).sum())
+    for own, other in zip(before["signs"], after["signs"], strict=True):
+        assert isinstance(own, ClassPrediction)
+        assert isinstance(other, ClassPrediction)
+        torch.testing.assert_close(other.scores, own.scores)
 
 
 def test_weights_that_do_not_fit_are_reported_with_their_field(
