@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.tasks.arrays import BoolArray
+from pipelines.tasks.arrays import BoolArray, FloatArray, IntArray
 from pipelines.tasks.detection.scoring.overlaps import MATCH_IOU, box_iou
 from pipelines.tasks.detection.scoring.resampling import Rows, ScoredDetections
 from pipelines.tasks.worst_images import LabelSuspicion
 
 NEAR_IOU = 0.3
 """A detection that overlaps a label more than this is a badly placed box, and not an object without a label."""
+
+
+MAX_PAIRS = 2**18
+"""Pairs of a detection and a box of an image whose IoU is computed at a time: about 20 MB."""
 
 
 class Suspicions:
@@ -57,18 +61,16 @@ class Suspicions:
         numbers = self._found.get(image_id, [])
         found = [self._found_rows[number] for number in numbers]
         true = [self._true_rows[number] for number in self._true.get(image_id, [])]
-        overlaps = box_iou(_boxes(found)[:, None], _boxes(true)[None])
-        for number, row, near in zip(numbers, found, overlaps, strict=True):
+        nearest, overlaps, is_found = _nearest(_boxes(found), _boxes(true))
+        for number, row, best, overlap in zip(numbers, found, nearest.tolist(), overlaps.tolist(), strict=True):
             name = self._names[row["category_id"]]
             if not self._is_wrong[number] or row["score"] < self._confident.get(name, np.inf):
                 continue
-            best = int(near.argmax()) if len(near) else -1
-            if best < 0 or near[best] < NEAR_IOU:
+            if overlap < NEAR_IOU:
                 yield self._suspicion("unlabeled", image_id, row, None)
-            elif near[best] >= MATCH_IOU and self._is_other_class(row, true[best]):
+            elif overlap >= MATCH_IOU and self._is_other_class(row, true[best]):
                 yield self._suspicion("other_class", image_id, row, true[best])
-        is_found = np.any(overlaps >= MATCH_IOU, axis=0).tolist()
-        for row, is_seen in zip(true, is_found, strict=True):
+        for row, is_seen in zip(true, is_found.tolist(), strict=True):
             if not is_seen and not row.get("iscrowd"):
                 yield self._suspicion("not_found", image_id, None, row)
 
@@ -122,6 +124,22 @@ def suspicions_file(truth: Mapping[str, Any], found: list[LabelSuspicion]) -> di
         "annotations": annotations,
         "categories": truth["categories"],
     }
+
+
+def _nearest(found_xywh: FloatArray, true_xywh: FloatArray) -> tuple[IntArray, FloatArray, BoolArray]:
+    """Return the box with the highest IoU of each detection (N,), that IoU (N,), and which boxes (G,) are found by any.
+
+    Without boxes, the IoU is 0. At most `MAX_PAIRS` pairs are held at a time.
+    """
+    nearest, overlaps = np.zeros(len(found_xywh), dtype=np.int64), np.zeros(len(found_xywh))
+    is_found = np.zeros(len(true_xywh), dtype=bool)
+    size = max(1, MAX_PAIRS // max(1, len(true_xywh)))
+    for start in range(0, len(found_xywh) if len(true_xywh) else 0, size):
+        part = slice(start, start + size)
+        ious = box_iou(found_xywh[part, None], true_xywh[None])
+        nearest[part], overlaps[part] = ious.argmax(axis=1), ious.max(axis=1)
+        is_found |= (ious >= MATCH_IOU).any(axis=0)
+    return nearest, overlaps, is_found
 
 
 def _boxes(rows: Rows) -> NDArray[np.float64]:

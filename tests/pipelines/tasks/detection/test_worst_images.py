@@ -1,7 +1,9 @@
 """Worst images and suspicious labels of hand-made boxes; costs against pycocotools on the other images."""
 
 import json
+import tracemalloc
 
+import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -130,3 +132,23 @@ def test_split_without_boxes_or_detections_has_lists_too():
     assert [one.kind for one in worst.suspicions] == ["not_found"] * 7
     worst, _ = worst_images({**TRUTH, "images": [], "annotations": []}, [], BEST)
     assert (worst.images, worst.suspicions) == ([], [])
+
+
+def test_memory_for_an_image_with_many_objects_is_bounded() -> None:
+    generator = np.random.default_rng(0)
+    corners = generator.uniform(0, 8000, (6000, 2)).tolist()
+    boxes = [{"image_id": 1, "category_id": 1, "bbox": [x, y, 50.0, 50.0]} for x, y in corners]
+    truth = {
+        "images": [{"id": 1, "file_name": "1.png"}],
+        "categories": [{"id": 1, "name": "tree"}],
+        "annotations": [{**box, "id": n, "area": 2500.0, "iscrowd": 0} for n, box in enumerate(boxes[:2000], start=1)],
+    }
+    found = [{**box, "score": 0.9} for box in boxes]
+    tracemalloc.start()
+    try:
+        worst = worst_images(truth, found, {"tree": 0.5}).worst
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert worst.num_images_with_errors == 1
+    assert peak < 150e6
