@@ -5,7 +5,9 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from pipelines.base.errors import ConfigError, ModelFilesUnavailable
+import torch
+
+from pipelines.base.errors import ConfigError, ModelFilesUnavailable, NumericsError
 from pipelines.evaluation.comparison import difference_interval
 from pipelines.evaluation.metric_names import selection
 from pipelines.evaluation.writers import write_ground_truth, write_predictions
@@ -87,7 +89,8 @@ class ValScores:
 def evaluate_exported(attempt: Attempt, folder: Path, name: str) -> ScoredSplit | None:
     """Score an exported model on this run's val split, at the image size of that model.
 
-    Returns None, after a warning, if the model cannot be loaded or has other tasks or classes.
+    Returns None, after a warning, if the model cannot be loaded, has other tasks or classes, needs more memory than the
+    device has, or predicts numbers that are not finite.
     """
     try:
         model, job, categories = load_exported(folder)
@@ -111,7 +114,11 @@ def evaluate_exported(attempt: Attempt, folder: Path, name: str) -> ScoredSplit 
     one_device = devices[:1] if isinstance(devices, tuple) else 1
     alone = attempt.trainer_spec.model_copy(update={"devices": one_device})
     trainer = create_trainer(alone, [EvaluationStop(attempt.stop), attempt.scoring])
-    return score_split(attempt, trainer, module, data, "val")
+    try:
+        return score_split(attempt, trainer, module, data, "val")
+    except (NumericsError, torch.OutOfMemoryError) as error:
+        attempt.warn(f"{name} cannot be scored on the val data of this run, and the champion stays: {error}")
+        return None
 
 
 def _outputs(model: ModelSpec) -> dict[str, tuple[str, str | None]]:

@@ -1,6 +1,7 @@
 """Registration of a run's model: what decides whether it becomes the champion, and where that is shown."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,21 @@ def test_interval_to_a_champion_with_other_weights_contains_the_difference(
     assert interval is not None
     assert interval[0] <= own - champion <= interval[1]
     assert interval[0] < interval[1]
+
+
+def test_champion_without_finite_predictions_is_a_warning(
+    small: Document, finished: RunDir, attempt_at: MakeAttempt, tmp_path: Path
+) -> None:
+    attempt = attempt_at(apply_override(small, "model.select", {"metric": "val/scene/mAP"}))
+    other = ExportedModelDir(shutil.copytree(finished.model, tmp_path / "other"))
+    weights = load_file(other.weights)
+    save_file(
+        {name: x * math.nan if name.startswith("heads.scene.") else x for name, x in weights.items()}, other.weights
+    )
+    assert ValScores(attempt, lambda version, folder: other.path).metric(CHAMPION) is None
+    (warning,) = read_events(attempt.run_dir.events)
+    assert "models:/m/1 cannot be scored on the val data of this run, and the champion stays" in warning.data["message"]
+    assert "is not finite" in warning.data["message"]
 
 
 def test_metric_without_an_interval_is_a_warning(small: Document, finished: RunDir, attempt_at: MakeAttempt) -> None:
