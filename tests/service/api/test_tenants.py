@@ -15,6 +15,7 @@ from service.store.audit import AuditLog
 from service.store.database import open_database
 from service.store.records import Job
 from service.store.supervisor_lease import LeaseStore
+from tests.service.run_folders import write_classified_run
 
 Document = dict[str, Any]
 WORKER = (Scope.JOBS_READ, Scope.JOBS_WRITE, Scope.MODELS_READ, Scope.DATASETS_READ, Scope.DATASETS_WRITE)
@@ -72,6 +73,21 @@ def test_job_of_another_tenant_does_not_exist(
         assert api.get(f"/v1/jobs/{job_id}", headers=headers).json()["tenant"] == "blue"
         assert api.get(f"/v1/jobs/{job_id}/logs", headers=headers).text == "secret"
         assert api.get(f"/v1/jobs/{job_id}/events", headers=headers).status_code == 200
+
+
+def test_job_of_another_tenant_is_not_compared(
+    api: httpx2.Client, key_of: Callable[..., dict[str, str]], document: Document, settings: Settings
+) -> None:
+    blue, red, admin = key_of("blue"), key_of("red"), key_of("ops", Scope.ADMIN)
+    ids = [api.post("/v1/jobs", json={"config": document}, headers=key).json()["id"] for key in (red, blue)]
+    for job_id in ids:
+        write_classified_run(settings.run_dir(job_id), "ab", "ab")
+    for order in (ids, ids[::-1]):
+        answer = api.get("/v1/compare", params={"jobs": ",".join(order)}, headers=red)
+        nothing = api.get("/v1/compare", params={"jobs": ",".join(order).replace(ids[1], "0" * 12)}, headers=red)
+        assert (answer.status_code, nothing.status_code) == (404, 404)
+        assert answer.text.replace(ids[1], "") == nothing.text.replace("0" * 12, "")
+    assert api.get("/v1/compare", params={"jobs": ",".join(ids)}, headers=admin).status_code == 200
 
 
 def test_lists_have_the_jobs_of_the_tenant(
