@@ -291,3 +291,8 @@ class Head(nn.Module):
     ) -> list[Any]:
         """Return one prediction per image, float32, boxes clipped to `image_sizes_hw` (sizes before padding)."""
         raise NotImplementedError
+
+    def graph_outputs(self, raw: Any, image_sizes_hw: Tensor) -> dict[str, Tensor]:
+        """Return by name what an exported graph computes of `decode`, given the sizes (B, 2); the `decoder` of the
+        settings does the rest. Raises NotImplementedError for heads that cannot be exported."""
+        raise NotImplementedError(f"{type(self).__name__} has no graph_outputs, so it cannot be exported")

@@ -57,6 +57,26 @@ class ClassificationHead(Head):
         logits: Tensor = self.linear(self.dropout(pool_maps(features[self.spec.level], self.spec.pool)))
         return logits
 
+    def scores(self, raw: Tensor) -> Tensor:
+        """Return the scores (B, K) in 0..1, float32."""
+        raise NotImplementedError
+
+    def decode(
+        self, raw: Tensor, image_sizes_hw: Sequence[tuple[int, int]], boxes_xyxy: Sequence[Tensor] | None = None
+    ) -> list[ClassPrediction]:
+        return decode_scores({"scores": self.scores(raw)}, self.spec, image_sizes_hw)
+
+    def graph_outputs(self, raw: Tensor, image_sizes_hw: Tensor) -> dict[str, Tensor]:
+        """Return the `scores` (B, K)."""
+        return {"scores": self.scores(raw)}
+
+
+def decode_scores(
+    outputs: Mapping[str, Tensor], spec: ClassificationHeadSpec, image_sizes_hw: Sequence[tuple[int, int]]
+) -> list[ClassPrediction]:
+    """Return one prediction per image, given the `graph_outputs` of the head."""
+    return [ClassPrediction(scores, is_exclusive=not spec.is_multilabel) for scores in outputs["scores"]]
+
 
 class MulticlassHead(ClassificationHead):
     """Exactly one class per image: softmax and cross-entropy.
@@ -98,10 +118,8 @@ class MulticlassHead(ClassificationHead):
             total = (1 - smoothing) * own_classes + smoothing * all_classes
         return {"cross_entropy": (total, counts_B.sum())}
 
-    def decode(
-        self, raw: Tensor, image_sizes_hw: Sequence[tuple[int, int]], boxes_xyxy: Sequence[Tensor] | None = None
-    ) -> list[ClassPrediction]:
-        return [ClassPrediction(scores) for scores in raw.float().softmax(dim=1)]
+    def scores(self, raw: Tensor) -> Tensor:
+        return raw.float().softmax(dim=1)
 
 
 class MultilabelHead(ClassificationHead):
@@ -128,7 +146,5 @@ class MultilabelHead(ClassificationHead):
         losses = (1 - flipped) * right + flipped * wrong
         return {"bce": (losses.mean(dim=1).sum(), torch.tensor(float(len(labels)), device=labels.device))}
 
-    def decode(
-        self, raw: Tensor, image_sizes_hw: Sequence[tuple[int, int]], boxes_xyxy: Sequence[Tensor] | None = None
-    ) -> list[ClassPrediction]:
-        return [ClassPrediction(scores, is_exclusive=False) for scores in raw.float().sigmoid()]
+    def scores(self, raw: Tensor) -> Tensor:
+        return raw.float().sigmoid()

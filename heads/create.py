@@ -1,11 +1,11 @@
 """Build a head from its settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pkgutil import resolve_name
 
 from torch import Tensor
 
-from heads.base import Head, LevelSpec
+from heads.base import Head, LevelSpec, Prediction
 from heads.head_spec import HeadSpec
 
 
@@ -33,3 +33,17 @@ def create_head(
     weights = {} if class_weights is None else {"class_weights": class_weights}
     head: Head = resolve_name(spec.implementation)(spec, level_specs=level_specs, num_classes=num_classes, **weights)
     return head
+
+
+def decode_graph_outputs(
+    spec: HeadSpec, outputs: Mapping[str, Tensor], image_sizes_hw: Sequence[tuple[int, int]]
+) -> list[Prediction]:
+    """Return one prediction per image, equal to those of `Head.decode`, without the head itself.
+
+    Args:
+        spec: settings of the head.
+        outputs: of `Head.graph_outputs`, by name.
+        image_sizes_hw: sizes before padding.
+    """
+    predictions: list[Prediction] = resolve_name(spec.decoder)(outputs, spec, image_sizes_hw)
+    return predictions

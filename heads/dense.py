@@ -5,7 +5,7 @@ of geometry per row.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -103,16 +103,53 @@ class DenseHead(Head):
         boxes_xyxy: Sequence[Tensor] | None = None,
     ) -> list[BoxPrediction]:
         """Return the detections of each image, best first, clipped to the image; images do not affect each other."""
-        level_lengths = [height * width * self.anchors_per_cell for height, width in raw.sizes_hw]
-        geometry, spec = self.geometry(raw), self.spec
-        predictions = []
-        for image, (scores_NK, size_hw) in enumerate(zip(self.scores(raw), image_sizes_hw, strict=True)):
-            scores, rows, labels = select_candidates(
-                scores_NK, level_lengths, score_threshold=spec.score_threshold, per_level=spec.candidates_per_level
-            )
-            boxes = self.decode_boxes(raw.box_codes[image, rows], geometry[rows])
-            predictions.append(select_detections(boxes, scores, labels, size_hw, spec))
-        return predictions
+        geometry, box_codes = self.geometry(raw), raw.box_codes
+        return _detections(
+            self.spec,
+            self.scores(raw),
+            self._level_lengths(raw),
+            lambda image, rows: self.decode_boxes(box_codes[image, rows], geometry[rows]),
+            image_sizes_hw,
+        )
+
+    def graph_outputs(self, raw: DenseOutputs, image_sizes_hw: Tensor) -> dict[str, Tensor]:
+        """Return `scores` (B, N, K), `boxes` (B, N, 4) in xyxy, not clipped, and the `level` (N,) int64 of each row."""
+        num_images, num_rows = raw.box_codes.shape[:2]
+        geometry = self.geometry(raw).expand(num_images, num_rows, -1)
+        boxes = self.decode_boxes(raw.box_codes.flatten(0, 1), geometry.flatten(0, 1))
+        lengths = self._level_lengths(raw)
+        levels = torch.cat([torch.full((length,), level) for level, length in enumerate(lengths)])
+        return {"scores": self.scores(raw), "boxes": boxes.view(num_images, num_rows, 4), "level": levels}
+
+    def _level_lengths(self, raw: DenseOutputs) -> list[int]:
+        return [height * width * self.anchors_per_cell for height, width in raw.sizes_hw]
+
+
+def decode_rows(
+    outputs: Mapping[str, Tensor], spec: DenseHeadSpec, image_sizes_hw: Sequence[tuple[int, int]]
+) -> list[BoxPrediction]:
+    """Return the same as `DenseHead.decode`, given its `graph_outputs`."""
+    boxes = outputs["boxes"]
+    lengths = outputs["level"].bincount(minlength=len(spec.levels)).tolist()
+    return _detections(spec, outputs["scores"], lengths, lambda image, rows: boxes[image, rows], image_sizes_hw)
+
+
+def _detections(
+    spec: DenseHeadSpec,
+    scores_BNK: Tensor,
+    level_lengths: Sequence[int],
+    boxes_of: Callable[[int, Tensor], Tensor],
+    image_sizes_hw: Sequence[tuple[int, int]],
+) -> list[BoxPrediction]:
+    """Return the detections of each image; `boxes_of` returns the boxes (M, 4) of rows (M,) of an image."""
+    predictions = []
+    for image, (scores_NK, size_hw) in enumerate(zip(scores_BNK, image_sizes_hw, strict=True)):
+        scores, rows, labels = select_candidates(
+            scores_NK, level_lengths, score_threshold=spec.score_threshold, per_level=spec.candidates_per_level
+        )
+        boxes = boxes_of(image, rows)
+        predictions.append(select_detections(boxes, scores, labels, size_hw, spec))
+    return predictions
 
 
 def select_levels(

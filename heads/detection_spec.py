@@ -64,6 +64,8 @@ class DetectionHeadSpec(HeadSpec):
 class DenseHeadSpec(DetectionHeadSpec):
     """Settings of a head that scores every cell of the pyramid."""
 
+    decoder = "heads.dense:decode_rows"
+
     num_convs: NumConvs = Field(
         4, description="3x3 convolutions in each of the two towers, before the output convolution"
     )

@@ -86,6 +86,10 @@ class ImageEmbeddingHead(EmbeddingHead):
     ) -> list[EmbeddingPrediction]:
         return [EmbeddingPrediction(embedding) for embedding in raw]
 
+    def graph_outputs(self, raw: Tensor, image_sizes_hw: Tensor) -> dict[str, Tensor]:
+        """Return the `embeddings` (B, D)."""
+        return {"embeddings": raw}
+
 
 class ObjectEmbeddingHead(EmbeddingHead):
     """Embedding of a box: 7x7 RoIAlign on p3 to p5, a 3x3 convolution with GroupNorm and ReLU, mean and maximum, a
@@ -138,6 +142,13 @@ class ObjectEmbeddingHead(EmbeddingHead):
             raise ValueError("boxes_xyxy: got None; a head that embeds objects needs one tensor (N, 4) per image")
         counts = [boxes.shape[0] for boxes in boxes_xyxy]
         return [EmbeddingPrediction(rows) for rows in torch.split(self.embed(raw, boxes_xyxy), counts)]
+
+
+def decode_embeddings(
+    outputs: Mapping[str, Tensor], spec: EmbeddingHeadSpec, image_sizes_hw: Sequence[tuple[int, int]]
+) -> list[EmbeddingPrediction]:
+    """Return the same as the `decode` of the head, given its `graph_outputs`."""
+    return [EmbeddingPrediction(embedding) for embedding in outputs["embeddings"]]
 
 
 def create_embedding_head(

@@ -34,6 +34,13 @@ def use_winograd(network: nn.Module) -> None:
             module.__class__ = WinogradConv2d
 
 
+def use_library_convolutions(network: nn.Module) -> None:
+    """Undo `use_winograd`, such as before the network is traced: a runtime chooses the algorithm itself."""
+    for module in network.modules():
+        if isinstance(module, WinogradConv2d):
+            module.__class__ = nn.Conv2d  # type: ignore[assignment]
+
+
 def _is_suitable(conv: nn.Conv2d) -> bool:
     return (
         conv.kernel_size == (3, 3)

@@ -26,6 +26,8 @@ class HeadSpec(BaseModel):
     """Name of the head's kind of task, such as `detection`."""
     implementation: ClassVar[str]
     """`module:name` of the class or function that builds the head from its settings, see `heads.create`."""
+    decoder: ClassVar[str]
+    """`module:name` of the function that makes predictions of `Head.graph_outputs`, see `heads.create`."""
     losses: ClassVar[tuple[str, ...]]
     """Names in `heads.loss_rows` of the losses that the head is, or can be, trained with."""
     paper: ClassVar[str | None] = None

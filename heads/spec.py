@@ -27,6 +27,7 @@ class ClassificationHeadSpec(HeadSpec):
     """Settings of a head that classifies whole images: pooled features and a linear layer."""
 
     kind = "classification"
+    decoder = "heads.classification:decode_scores"
     is_multilabel: ClassVar[bool] = False
     """True if an image can have any number of classes; False if it has exactly one."""
 
@@ -64,6 +65,7 @@ class EmbeddingHeadSpec(HeadSpec):
 
     kind = "embedding"
     implementation = "heads.embedding:create_embedding_head"
+    decoder = "heads.embedding:decode_embeddings"
     losses = tuple(METRIC_LOSSES)
 
     head: Literal["embedding"]

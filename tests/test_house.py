@@ -194,7 +194,7 @@ def test_every_dependency_is_pinned() -> None:
 
 def test_every_import_is_a_declared_dependency() -> None:
     """Not one that only comes along with another, and may stop to."""
-    declared = {requirement_name(requirement) for requirement in [*required(), *required("postgres", "s3")]}
+    declared = {requirement_name(requirement) for requirement in [*required(), *required("postgres", "s3", "export")]}
     distributions = metadata.packages_distributions()
     strange = {
         f"{path}: {name}"
@@ -207,7 +207,7 @@ def test_every_import_is_a_declared_dependency() -> None:
 
 
 def test_tests_install_every_extra_of_the_product() -> None:
-    assert set(required("postgres", "s3", "weights")) <= set(required("dev"))
+    assert set(required("postgres", "s3", "weights", "export")) <= set(required("dev"))
 
 
 def test_pins_are_within_the_declared_ranges() -> None:
