@@ -26,7 +26,9 @@ def read_variant(folder: Path) -> ExportedVariant:
     try:
         return ExportedVariant.model_validate(json.loads(VariantDir(folder).description.read_text("utf-8")))
     except (OSError, ValueError) as error:
-        first = f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}" if isinstance(error, ValidationError) else error
+        first = (
+            f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}" if isinstance(error, ValidationError) else error
+        )
         message = f"is not an export that this version reads: {first}; export the model again"
         raise ConfigError(FieldProblem(str(folder), message)) from error
 

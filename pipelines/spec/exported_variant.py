@@ -49,6 +49,7 @@ class Parity(Spec):
     scores: float
     boxes_px: float
     embeddings: float
+    missing_detections: float = Field(description="share of the detections of torch that the export lacks")
 
 
 class Latency(Spec):
@@ -119,8 +120,10 @@ class ExportedVariant(VariantResult):
     image_size: ImageSize = Field(description="data.image_size of the document; images are scaled to fit into it")
     model: ModelSpec = Field(description="section `model` of the document")
     categories: dict[str, tuple[Category, ...]] = Field(description="by task, in the order of the labels")
-    best_thresholds: dict[str, dict[str, Share | None]] = {}
-    temperatures: dict[str, Temperature] = {}
+    best_thresholds: dict[str, dict[str, Share | None]] = Field(
+        {}, description="by task and class, null: a class has none"
+    )
+    temperatures: dict[str, Temperature] = Field({}, description="of calibrated scores, by task")
     weights: WeightsOrigin
     data_fingerprints: dict[str, str] = Field({}, description="by split, SHA-256 of its images and labels")
 
