@@ -18,8 +18,9 @@ from pipelines.data.loading.collate import Collate
 from pipelines.data.loading.sample import ImageInfo, Sample, padded_size
 from pipelines.data.loading.transforms import EvalTransform
 from pipelines.data.source_images import NewImageReader
-from pipelines.inference.export import load_exported, read_best_thresholds
+from pipelines.inference.export import load_exported, read_best_thresholds, read_model_description
 from pipelines.inference.network import Network, Precision, TorchNetwork
+from pipelines.runtimes.variant import load_variant
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.base import BestThresholds, TaskSetup
 from pipelines.tasks.class_thresholds import ClassThresholds
@@ -87,6 +88,25 @@ class Predictor:
         model.fold_norms()
         network, best = TorchNetwork(model, device, precision), read_best_thresholds(folder)
         return cls(network, job, categories, best_thresholds=best, batch_size=batch_size)
+
+    @classmethod
+    def from_variant(
+        cls, folder: Path, variant: Path, *, threads: int | None = None, batch_size: int = 8
+    ) -> "Predictor":
+        """Return a predictor of the model in `folder`, which the runtime of its export in `variant` computes.
+
+        Args:
+            folder: written by `pipelines.inference.export`.
+            variant: written by `pipelines.export`.
+            threads: of one batch; by default the number of cores that this process may use.
+            batch_size: see the constructor.
+
+        Raises:
+            ConfigError: the folders hold no usable model, or the runtime is not installed.
+        """
+        described = read_model_description(folder)
+        network, best = load_variant(variant, threads), described.best_thresholds
+        return cls(network, described.job, described.categories, best_thresholds=best, batch_size=batch_size)
 
     def predict(self, images: Sequence[ImageLike], threshold: Threshold | None = None) -> list[Answer]:
         """Return one answer for each image, in order.

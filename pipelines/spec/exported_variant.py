@@ -1,7 +1,7 @@
 """The content of `model.json` in an export of a model to another runtime. Torch-free."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
@@ -108,6 +108,9 @@ class VariantResult(Spec):
         return "it was not evaluated" if self.gate is None else "; ".join(self.gate.reasons)
 
 
+Result = TypeVar("Result", bound=VariantResult)
+
+
 class ExportedVariant(VariantResult):
     """One export of a model: a graph of a runtime, and everything that is needed to make predictions with it."""
 
@@ -144,10 +147,10 @@ def variant_name(runtime: RuntimeName, precision: VariantPrecision) -> str:
     return f"{runtime}-{precision}"
 
 
-def fastest_first(variants: Sequence[ExportedVariant]) -> list[ExportedVariant]:
+def fastest_first(variants: Sequence[Result]) -> list[Result]:
     """Return the exports that may be served, by the share of torch's time that they need; unmeasured ones are last."""
 
-    def share(variant: ExportedVariant) -> float:
+    def share(variant: VariantResult) -> float:
         return 1 / variant.latency.speedup if variant.latency else float("inf")
 
     return sorted((variant for variant in variants if variant.servable), key=share)
