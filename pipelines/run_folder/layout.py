@@ -132,11 +132,6 @@ class RunDir:
         return self.path / "model"
 
     @property
-    def exports(self) -> "ExportsDir":
-        """The exports of the model to other runtimes."""
-        return ExportsDir.of(self.path)
-
-    @property
     def init_from(self) -> Path:
         """A copy of the registered model that the run starts from, kept only while the run needs it."""
         return self.path / "init_from"
@@ -257,55 +252,3 @@ class ExportedModelDir:
     def description(self) -> Path:
         """See `pipelines.inference.export`; written last, so a folder that contains it is complete."""
         return self.path / "model.json"
-
-
-@dataclass(frozen=True)
-class ExportsDir:
-    """Paths of a model's exports to other runtimes: `exports/` of a run folder, or of an exported model's folder."""
-
-    path: Path
-
-    @classmethod
-    def of(cls, folder: Path) -> "ExportsDir":
-        """Return the exports in a run folder or in an exported model's folder."""
-        return cls(folder / "exports")
-
-    @property
-    def report(self) -> Path:
-        """See `ExportReport`."""
-        return self.path / "report.json"
-
-    @property
-    def benchmark(self) -> Path:
-        """See `ModelBenchmark`."""
-        return self.path / "benchmark.json"
-
-    def variant(self, name: str) -> "VariantDir":
-        """Return the folder of a variant, such as `openvino-int8`."""
-        return VariantDir(self.path / name)
-
-    def variants(self) -> "list[VariantDir]":
-        """Return the folders of all complete variants, by name."""
-        return [VariantDir(path.parent) for path in sorted(self.path.glob("[a-z]*/model.json"))]
-
-
-@dataclass(frozen=True)
-class VariantDir:
-    """Paths of one export: a graph of a runtime beside the files that describe it."""
-
-    path: Path
-
-    @property
-    def description(self) -> Path:
-        """See `ExportedVariant`."""
-        return self.path / "model.json"
-
-    @property
-    def example(self) -> Path:
-        """A program that prints the answers for one image."""
-        return self.path / "example.py"
-
-    @property
-    def card(self) -> Path:
-        """What the model is, for people."""
-        return self.path / "README.md"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from pipelines.base.errors import ConfigError, FieldProblem
-from pipelines.run_folder.layout import ExportsDir, VariantDir
+from pipelines.run_folder.exports_layout import ExportsDir, VariantDir
 from pipelines.runtimes.rows import RUNTIMES
 from pipelines.spec.exported_variant import ExportedVariant, fastest_first
 

@@ -12,8 +12,6 @@ from pipelines.spec.model import ModelSpec
 from pipelines.spec.model_description import Temperature
 from pipelines.tasks.base import Share
 
-VARIANT_FORMAT = 1
-
 RuntimeName = Literal["onnxruntime", "openvino"]
 VariantPrecision = Literal["fp32", "bf16", "int8"]
 Milliseconds = Annotated[float, Field(gt=0)]
@@ -114,7 +112,7 @@ Result = TypeVar("Result", bound=VariantResult)
 class ExportedVariant(VariantResult):
     """One export of a model: a graph of a runtime, and everything that is needed to make predictions with it."""
 
-    format: Literal[1] = VARIANT_FORMAT
+    format: Literal[1] = 1
     pyramidion: str = Field(description="version that has written the export")
     graph: str = Field(description="name of the file with the graph")
     inputs: tuple[GraphInput, ...]

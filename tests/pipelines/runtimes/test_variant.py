@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.base.errors import ConfigError
-from pipelines.run_folder.layout import ExportsDir
+from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.runtimes.variant import load_variant, read_variant, servable_variants
 from pipelines.spec.exported_variant import ExportedVariant, Gate, Latency
 from pipelines.spec.job import JobSpec
