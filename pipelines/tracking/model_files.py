@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
+from pipelines.run_folder.exports_layout import VariantDir
 from pipelines.run_folder.files import rename_synced
-from pipelines.run_folder.layout import ExportedModelDir, VariantDir
+from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
 from pipelines.tracking.stored_exports import StoredExport

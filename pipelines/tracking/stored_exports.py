@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pipelines.run_folder.layout import VariantDir
+from pipelines.run_folder.exports_layout import VariantDir
 from pipelines.spec.base import Spec
 from pipelines.spec.exported_variant import VariantResult
 

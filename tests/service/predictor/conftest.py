@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipelines.base.records import Category
-from pipelines.run_folder.layout import ExportsDir
+from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.spec.exported_variant import ExportedVariant, Gate, Latency, VariantResult
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.model_versions import ModelVersion
