@@ -15,7 +15,7 @@ from heads.base import BoxPrediction, Features, Head, LevelSpec, LossTerms
 from heads.detection_spec import DenseHeadSpec, Norm
 from heads.norm import group_norm
 from heads.normalizer import Normalizer
-from heads.postprocess import select_candidates, suppress
+from heads.postprocess import select_candidates, select_detections
 
 PRIOR = 0.01
 """Initial score of every class, so that the many negatives do not dominate the first steps (Lin et al. 2017, arXiv
@@ -148,9 +148,7 @@ def _detections(
             scores_NK, level_lengths, score_threshold=spec.score_threshold, per_level=spec.candidates_per_level
         )
         boxes = boxes_of(image, rows)
-        predictions.append(
-            suppress(boxes, scores, labels, size_hw, nms_iou=spec.nms_iou, max_detections=spec.max_detections)
-        )
+        predictions.append(select_detections(boxes, scores, labels, size_hw, spec))
     return predictions
 
 

@@ -18,7 +18,7 @@ from heads.box_head import DELTA_WEIGHTS, BoxHead
 from heads.detection_spec import FasterRCNNHeadSpec
 from heads.matching import pad_targets
 from heads.normalizer import Normalizer
-from heads.postprocess import select_candidates, suppress
+from heads.postprocess import select_candidates, select_detections
 from heads.proposals import ProposalNetwork, ProposalOutputs
 from heads.sampling import random_priorities
 
@@ -120,7 +120,5 @@ class FasterRCNNHead(Head):
                 scores_PK, [len(own)], score_threshold=spec.score_threshold, per_level=scores_PK.numel()
             )
             boxes = decode_deltas(deltas_P4K[rows, :, labels], own[rows])
-            predictions.append(
-                suppress(boxes, scores, labels, size_hw, nms_iou=spec.nms_iou, max_detections=spec.max_detections)
-            )
+            predictions.append(select_detections(boxes, scores, labels, size_hw, spec))
         return predictions
