@@ -4,6 +4,7 @@ Legend: B images, H W size in pixels.
 """
 
 from copy import deepcopy
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from heads.base import Head
 from heads.fast_convolution import use_library_convolutions
 from pipelines.model import MultiTaskModel
+
+Nms = Literal["outside", "inside"]
+"""Whether overlapping boxes are dropped after the graph (outside) or by it."""
 
 
 class ExportGraph(nn.Module):
