@@ -14,24 +14,22 @@ from pipelines.base.garbage_collection import no_garbage_collection
 from pipelines.base.signals import release_stop_signals
 from pipelines.base.temporary_folder import require_temporary_folder
 from pipelines.command_line.arguments import places_of
-from pipelines.command_line.export_options import RUNTIME_OF, bench_parser, export_parser
+from pipelines.command_line.export_options import PARSERS, RUNTIME_OF
 from pipelines.runtimes.rows import RUNTIMES
-
-COMMANDS = {"export": export_parser, "bench-model": bench_parser}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one of the commands, and return the exit code; 1 if an export did not pass its gate."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] not in COMMANDS:
-        print(f"usage: python -m pipelines.export_cli {'|'.join(COMMANDS)} ...", file=sys.stderr)
+    if not words or words[0] not in PARSERS:
+        print(f"usage: python -m pipelines.export_cli {'|'.join(PARSERS)} ...", file=sys.stderr)
         return ExitCode.USAGE
     let_idle_threads_sleep()
 
     def run() -> int:
         release_stop_signals()
         require_temporary_folder()
-        options, overrides = COMMANDS[words[0]]().parse_command_line(words[1:])
+        options, overrides = PARSERS[words[0]]().parse_command_line(words[1:])
         try:
             for name, _ in overrides:
                 raise ConfigError(FieldProblem(f"--{name}", "is not an option of this command; see its --help"))

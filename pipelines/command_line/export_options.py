@@ -72,3 +72,7 @@ def bench_parser() -> CommandParser:
 
 def _add_run_dir(parser: CommandParser) -> None:
     parser.add_argument("--run-dir", required=True, metavar="DIR", help="folder of a finished run")
+
+
+PARSERS = {"export": export_parser, "bench-model": bench_parser}
+"""The parser of each command."""
