@@ -21,13 +21,14 @@ from heads.graph_detections import (
     by_class,
     clip_boxes,
     drop_empty,
+    require_plain_nms,
     rows_of_detections,
     suppress_all,
     take_rows,
 )
 from heads.norm import group_norm
 from heads.normalizer import Normalizer
-from heads.postprocess import select_candidates, suppress
+from heads.postprocess import select_candidates, select_detections
 
 PRIOR = 0.01
 """Initial score of every class, so that the many negatives do not dominate the first steps (Lin et al. 2017, arXiv
@@ -138,6 +139,7 @@ class DenseHead(Head):
 
     def graph_detections(self, raw: DenseOutputs, image_sizes_hw: Tensor) -> dict[str, Tensor]:
         spec, num_classes = self.spec, self.num_classes
+        require_plain_nms(spec)
         outputs = self.graph_outputs(raw, image_sizes_hw)
         scores = outputs["scores"].flatten(1)
         scores = torch.where(scores > spec.score_threshold, scores, MISSING)
@@ -176,9 +178,7 @@ def _detections(
             scores_NK, level_lengths, score_threshold=spec.score_threshold, per_level=spec.candidates_per_level
         )
         boxes = boxes_of(image, rows)
-        predictions.append(
-            suppress(boxes, scores, labels, size_hw, nms_iou=spec.nms_iou, max_detections=spec.max_detections)
-        )
+        predictions.append(select_detections(boxes, scores, labels, size_hw, spec))
     return predictions
 
 

@@ -50,6 +50,11 @@ class DetectionHeadSpec(HeadSpec):
     nms_iou: Probability = Field(
         0.5, description="a detection that overlaps a better one of its class by more than this IoU is dropped"
     )
+    soft_nms_sigma: Positive | None = Field(
+        None,
+        description="Soft-NMS instead of nms_iou: detections keep their place, but lower the scores of others of their "
+        "class by the factor exp(-IoU^2 / sigma); the paper uses 0.5",
+    )
     candidates_per_level: Count = Field(
         1000, description="the best scores of each level that are kept before overlapping boxes are dropped"
     )

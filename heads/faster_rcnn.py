@@ -18,11 +18,11 @@ from heads.box_coding import decode_deltas
 from heads.box_head import DELTA_WEIGHTS, BoxHead
 from heads.detection_spec import FasterRCNNHeadSpec
 from heads.exportable import ObjectRows
-from heads.graph_detections import MISSING, clip_boxes, drop_empty, rows_of_detections, suppress_all
+from heads.graph_detections import MISSING, clip_boxes, drop_empty, require_plain_nms, rows_of_detections, suppress_all
 from heads.matching import pad_targets
 from heads.normalizer import Normalizer
 from heads.pooling import rows_of
-from heads.postprocess import select_candidates, suppress
+from heads.postprocess import select_candidates, select_detections
 from heads.proposals import ProposalNetwork, ProposalOutputs
 from heads.sampling import random_priorities
 
@@ -145,6 +145,7 @@ class FasterRCNNHead(Head):
 
     def graph_detections(self, raw: TwoStageOutputs, image_sizes_hw: Tensor) -> dict[str, Tensor]:
         spec = self.spec
+        require_plain_nms(spec)
         boxes_BP4, is_used_BP = self.proposal_network.propose_all(raw.proposals, image_sizes_hw)
         images, places = is_used_BP.nonzero().unbind(1)
         scores_RK, boxes_RK4 = self._scored_boxes(raw, ObjectRows(boxes_BP4[images, places], images))
@@ -196,7 +197,5 @@ def _detections(
         )
         boxes = boxes_of(start + rows, labels)
         start += len(own)
-        predictions.append(
-            suppress(boxes, scores, labels, size_hw, nms_iou=spec.nms_iou, max_detections=spec.max_detections)
-        )
+        predictions.append(select_detections(boxes, scores, labels, size_hw, spec))
     return predictions

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from heads.base import BoxPrediction
+from heads.detection_spec import DetectionHeadSpec
 
 OUTPUTS = ("boxes", "scores", "labels", "images")
 """Names of the outputs of `rows_of_detections`."""
@@ -22,6 +23,15 @@ MISSING = -torch.inf
 """Score of a place without a candidate."""
 LOWEST_SCORE = -1e30
 """Only candidates with a score above this are considered."""
+
+
+def require_plain_nms(spec: DetectionHeadSpec) -> None:
+    """Raise a ValueError if the settings ask for Soft-NMS, which has no operator in ONNX."""
+    if spec.soft_nms_sigma is not None:
+        raise ValueError(
+            f"soft_nms_sigma: got {spec.soft_nms_sigma}; a graph with NMS inside cannot use Soft-NMS. Set it to null, "
+            "or export with NMS outside (embeddings of objects need NMS inside)"
+        )
 
 
 @torch.library.custom_op("pyramidion::non_max_suppression", mutates_args=())

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipelines.base.cores import num_cores
+from pipelines.base.runtime_choice import RuntimeChoice
 from pipelines.tracking.mlflow_store import sqlite_url
 from service.addresses import is_loopback
 from service.predictor_address import PredictorAddress
@@ -95,6 +96,9 @@ class Settings(BaseSettings):
         8, description="maximum number of images that take more than a second to decode, besides the others"
     )
     predict_timeout_s: Seconds = Field(60.0, description="seconds after which a prediction is abandoned")
+    predict_runtime: RuntimeChoice = Field(
+        "auto", description="what computes registered models: auto, torch, torch-bf16, onnxruntime or openvino"
+    )
     predict_batch_size: Count = Field(8, description="maximum number of images in a batch of the predictor")
     predict_queue_size: Count = Field(
         64, description="maximum number of predictions in progress; while it is reached, others are rejected"

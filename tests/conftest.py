@@ -1,18 +1,26 @@
 """What all tests share: one small document, data to train on, and one MLflow store."""
 
+import atexit
 import copy
 import gc
+import os
+import sqlite3
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from pipelines.base.records import Category
 from pipelines.base.suggested_commands import set_data_arguments
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.run_folder.layout import CACHE_VARIABLE
+from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
+from tests.made_once import made_once
 
 pytest_plugins = ["tests.postgres", "tests.s3"]
 
@@ -61,9 +69,25 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def pytest_unconfigure() -> None:
-    """Let the interpreter's exit collect everything; libraries would report leaks."""
-    gc.unfreeze()
+_PROCESS = os.getpid()
+_sessions: list[pytest.Session] = []
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Remember the session, whose exit status is known at the end."""
+    _sessions.append(session)
+
+
+@atexit.register
+def end_without_collecting_garbage() -> None:
+    """End the process as its last exit handler: the interpreter would search all objects of libraries, for seconds.
+
+    Processes that a test forks end as usual.
+    """
+    if _sessions and os.getpid() == _PROCESS:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(_sessions[-1].exitstatus))
 
 
 SMALL_DOCUMENT = {
@@ -116,10 +140,12 @@ SMALL_DOCUMENT = {
 
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo data: 20 train images in five batches of 4, 6 val and 6 test images."""
-    root = tmp_path_factory.mktemp("data") / "demo"
-    write_synthetic(root, num_train=20, num_val=6, num_test=6, image_size=128)
-    return root
+    """The demo data: 20 train images in five batches of 4, 6 val and 6 test images; all processes read it."""
+
+    def make(folder: Path) -> None:
+        write_synthetic(folder / "demo", num_train=20, num_val=6, num_test=6, image_size=128)
+
+    return made_once(tmp_path_factory, "data", make) / "demo"
 
 
 @pytest.fixture
@@ -136,13 +162,45 @@ def small() -> Iterator[dict[str, Any]]:
     assert before == SMALL_DOCUMENT, "a test has changed the document that all share; take small_document"
 
 
+def _make_mlflow_store(folder: Path) -> None:
+    connect(find_store(folder))
+
+
+@pytest.fixture(scope="session")
+def scene_job(small: dict[str, Any]) -> JobSpec:
+    """A document with one task, whose classes are the channels of an image."""
+    document = copy.deepcopy(small)
+    document["model"]["tasks"] = {"scene": document["model"]["tasks"]["scene"]}
+    document["data"]["sources"]["shapes"]["labels"].pop(0)
+    return JobSpec.model_validate(document)
+
+
+@pytest.fixture(scope="session")
+def scene_model(scene_job: JobSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported model that has not been trained; see `tests.channel_means` for its export to another runtime."""
+    from pipelines.inference.export import export_model
+    from pipelines.model import build_model
+    from tests.channel_means import CLASSES
+
+    categories = {"scene": [Category(number, name) for number, name in enumerate(CLASSES, 1)]}
+    folder = tmp_path_factory.mktemp("scene model")
+    export_model(build_model(scene_job.model, categories), scene_job, categories, folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def mlflow_runs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all tests: the tables of a new one take seconds. Its path has a space in it."""
+    """One store for the tests of a process, copied from one with tables, which take seconds. Its path has a space."""
     runs_root = tmp_path_factory.mktemp("runs root")
     with pytest.MonkeyPatch.context() as environment:
         environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+        template = made_once(tmp_path_factory, "mlflow", _make_mlflow_store)
         store = find_store(runs_root)
+    with (
+        closing(sqlite3.connect(template / "mlflow.db")) as source,
+        closing(sqlite3.connect(runs_root / "mlflow.db")) as own,
+    ):
+        source.backup(own)
     find_experiment(connect(store), store, "tests")
     return runs_root
 

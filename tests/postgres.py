@@ -27,6 +27,7 @@ import psutil
 import pytest
 
 from service.child_process import child_environment, die_with_parent
+from tests.made_once import shared_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSION = "pginstall18"
@@ -243,9 +244,7 @@ def _accepts_connections(folder: Path) -> bool:
 @pytest.fixture(scope="session")
 def postgres_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the server that all processes of this run share."""
-    own = tmp_path_factory.getbasetemp()
-    # A process of pytest-xdist has a folder below the one of the run.
-    return shared_server(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+    return shared_server(shared_folder(tmp_path_factory))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from heads.graph_detections import LOWEST_SCORE
@@ -53,9 +53,11 @@ def write_onnx(model: MultiTaskModel, path: Path, size_hw: tuple[int, int], nms:
         nms: see `ExportGraph`.
 
     Raises:
-        ConfigError: an operation of the network has no counterpart in ONNX.
+        NotImplementedError, ValueError: a head cannot be exported in this way, see `heads.exportable`.
     """
     graph = ExportGraph(model, nms)
+    with torch.no_grad():
+        graph(*_example(size_hw))  # raises errors of the heads before the export, which takes long
     program, is_dynamic = _trace(graph, size_hw)
     names = _output_names(program)
     exported = torch.onnx.export(
@@ -95,12 +97,15 @@ def has_positions(backbone: nn.Module) -> bool:
 
 def _trace_at(graph: ExportGraph, size_hw: tuple[int, int], dynamic: dict[int, Any]) -> ExportedProgram:
     batch = Dim("batch", min=1, max=MAX_BATCH)
-    images = torch.zeros((TRACED_BATCH, 3, *size_hw), dtype=torch.uint8)
-    sizes_hw = torch.tensor([size_hw] * TRACED_BATCH)
     with torch.no_grad():
         return torch.export.export(
-            graph, (images, sizes_hw), dynamic_shapes=({0: batch, **dynamic}, {0: batch}), strict=False
+            graph, _example(size_hw), dynamic_shapes=({0: batch, **dynamic}, {0: batch}), strict=False
         )
+
+
+def _example(size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    images = torch.zeros((TRACED_BATCH, 3, *size_hw), dtype=torch.uint8)
+    return images, torch.tensor([size_hw] * TRACED_BATCH)
 
 
 def _output_names(program: ExportedProgram) -> list[str]:

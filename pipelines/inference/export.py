@@ -79,7 +79,7 @@ def load_exported(folder: Path) -> tuple[MultiTaskModel, JobSpec, Categories]:
     Raises:
         ConfigError: the folder has no complete export, one of another format, or weights of another model.
     """
-    description = _description_of(folder)
+    description = read_model_description(folder)
     job, categories = description.job, {task: list(rows) for task, rows in description.categories.items()}
     try:
         model = build_model(job.model, categories)
@@ -100,7 +100,7 @@ def read_best_thresholds(folder: Path) -> dict[str, BestThresholds]:
     Raises:
         ConfigError: the folder has no complete export, or the thresholds are not of this format.
     """
-    return dict(_description_of(folder).best_thresholds)
+    return dict(read_model_description(folder).best_thresholds)
 
 
 def read_description(exported: ExportedModelDir) -> dict[str, Any]:
@@ -115,7 +115,8 @@ def read_description(exported: ExportedModelDir) -> dict[str, Any]:
         raise _unusable(exported.path, f"{exported.description.name}: {error}") from None
 
 
-def _description_of(folder: Path) -> ModelDescription:
+def read_model_description(folder: Path) -> ModelDescription:
+    """Return an exported model without its weights; raises ConfigError if the folder has no complete export."""
     exported = ExportedModelDir(folder)
     try:
         return ModelDescription.parse(read_description(exported))

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from pipelines.data.loading.collate import Collate
 from pipelines.data.loading.sample import ImageInfo, Sample, padded_size
 from pipelines.data.loading.transforms import EvalTransform
 from pipelines.data.source_images import NewImageReader
-from pipelines.inference.export import load_exported, read_best_thresholds
-from pipelines.model import MultiTaskModel
+from pipelines.inference.export import load_exported, read_best_thresholds, read_model_description
+from pipelines.inference.network import Network, Precision, TorchNetwork
+from pipelines.runtimes.variant import load_variant
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.base import BestThresholds, TaskSetup
 from pipelines.tasks.class_thresholds import ClassThresholds
@@ -30,7 +31,6 @@ from pipelines.tasks.thresholds import Threshold, requested_thresholds, row_thre
 ImageLike = Image.Image | Path | str | bytes
 """A decoded image, a file, or a file's bytes."""
 
-Precision = Literal["float32", "bfloat16"]
 Answer = dict[str, Any]
 Thresholds = Mapping[str, ClassThresholds]
 """The threshold of each class by task."""
@@ -40,14 +40,12 @@ WINDOW_BATCHES = 4
 
 
 class Predictor:
-    """A model on a device, ready to predict.
+    """A network with everything that is needed to answer for images.
 
     Args:
-        model: is moved to the device, and put in eval mode.
+        network: in any runtime.
         job: the document that it was trained with.
         categories: by task, the classes in the order of the labels.
-        device: `auto` is a GPU where torch sees one.
-        precision: `bfloat16` computes under autocast.
         best_thresholds: the model's, by task; None: unknown.
         batch_size: images at once; only images of one padded size share a batch, so that no answer depends on the
             others (except for rounding in float32).
@@ -55,37 +53,60 @@ class Predictor:
 
     def __init__(
         self,
-        model: MultiTaskModel,
+        network: Network,
         job: JobSpec,
         categories: Mapping[str, Sequence[Category]],
         *,
-        device: str = "auto",
-        precision: Precision = "float32",
         best_thresholds: Mapping[str, BestThresholds] | None = None,
         batch_size: int = 8,
     ) -> None:
-        self.device = torch.device(_best_device() if device == "auto" else device)
-        self.model = model.to(self.device).eval()
-        self.job, self.categories = job, categories
+        self.network, self.job, self.categories = network, job, categories
         self.setups = {name: TaskSetup(name, spec, categories[name]) for name, spec in job.model.tasks.items()}
-        self.precision, self.batch_size = precision, batch_size
+        self.batch_size = batch_size
         self.best_thresholds = best_thresholds or {}
         self._transform = EvalTransform(job.data.image_size)
         self._collate = Collate([])
         self.reader = NewImageReader(job.data)
 
     @classmethod
-    def from_exported(cls, folder: Path, **options: Any) -> "Predictor":
-        """Return a predictor of the model in `folder`; the options are those of the constructor.
+    def from_exported(
+        cls, folder: Path, *, device: str = "auto", precision: Precision = "float32", batch_size: int = 8
+    ) -> "Predictor":
+        """Return a predictor of the model in `folder`, which torch computes.
 
         The norms of the model are folded into its convolutions (see `MultiTaskModel.fold_norms`).
+
+        Args:
+            folder: written by `pipelines.inference.export`.
+            device, precision: see `TorchNetwork`.
+            batch_size: see the constructor.
 
         Raises:
             ConfigError: the folder holds no usable model.
         """
         model, job, categories = load_exported(folder)
         model.fold_norms()
-        return cls(model, job, categories, best_thresholds=read_best_thresholds(folder), **options)
+        network, best = TorchNetwork(model, device, precision), read_best_thresholds(folder)
+        return cls(network, job, categories, best_thresholds=best, batch_size=batch_size)
+
+    @classmethod
+    def from_variant(
+        cls, folder: Path, variant: Path, *, threads: int | None = None, batch_size: int = 8
+    ) -> "Predictor":
+        """Return a predictor of the model in `folder`, which the runtime of its export in `variant` computes.
+
+        Args:
+            folder: written by `pipelines.inference.export`.
+            variant: written by `pipelines.export`.
+            threads: of one batch; by default the number of cores that this process may use.
+            batch_size: see the constructor.
+
+        Raises:
+            ConfigError: the folders hold no usable model, or the runtime is not installed.
+        """
+        described = read_model_description(folder)
+        network, best = load_variant(variant, threads), described.best_thresholds
+        return cls(network, described.job, described.categories, best_thresholds=best, batch_size=batch_size)
 
     def predict(self, images: Sequence[ImageLike], threshold: Threshold | None = None) -> list[Answer]:
         """Return one answer for each image, in order.
@@ -201,18 +222,13 @@ class Predictor:
         answers: dict[int, Answer] = {}
         for positions in _batches(samples, self.batch_size):
             batch = self._collate([samples[position] for position in positions])
-            predictions = self._run(batch.images, [info.size_hw for info in batch.infos])
+            predictions = self.network.predict(batch.images, [info.size_hw for info in batch.infos])
             for b, (position, info) in enumerate(zip(positions, batch.infos, strict=True)):
                 own = {task: of_batch[b] for task, of_batch in predictions.items()}
                 answer = self._answer(own, info)
                 warnings = samples[position].warnings
                 answers[position] = {**answer, "warnings": warnings} if warnings else answer
         return [answers[position] for position in range(len(samples))]
-
-    def _run(self, images: torch.Tensor, sizes_hw: Sequence[tuple[int, int]]) -> dict[str, list[Prediction]]:
-        is_bf16 = self.precision == "bfloat16"
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=is_bf16):
-            return self.model.predict(images.to(self.device), sizes_hw)
 
     def _answer(self, predictions: Mapping[str, Prediction], info: ImageInfo) -> Answer:
         outputs = {name: runtime_of(self.setups[name].spec).from_network(p, info) for name, p in predictions.items()}
@@ -223,10 +239,6 @@ class Predictor:
             tasks[name] = runtime.answer(setup, runtime.with_boxes(output, outputs[source]) if source else output)
         height, width = info.original_hw
         return {"image": {"width": width, "height": height}, "tasks": tasks}
-
-
-def _best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class _NamedBytes(io.BytesIO):

@@ -13,6 +13,7 @@ from pipelines.base.printable import printable
 from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import Split
 from pipelines.command_line.predicted_images import find_images, pictures_folder, print_rows, raise_problems
+from pipelines.inference.network import TorchNetwork
 from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Answer, Predictor, Thresholds
 from pipelines.preflight import Places
@@ -160,7 +161,7 @@ class PredictWorkflow:
     def run(self, parts: Parts) -> None:
         """Predict the images, write and print the predictions, and raise the problems of images without one."""
         saved = self.saved
-        predictor = Predictor(parts.module.model, saved.job, saved.categories)
+        predictor = Predictor(TorchNetwork(parts.module.model), saved.job, saved.categories)
         answers: dict[Path, Answer] = {}
         for file, answer in zip(self.files, predictor.predict_each(self.files, self.thresholds), strict=True):
             if isinstance(answer, DataError):

@@ -1,15 +1,20 @@
 """The files of registered models in MLflow's artifact store. Torch-free; MLflow is imported when used."""
 
 import json
+import os
+import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from pipelines.base.errors import ModelFilesUnavailable, RegistryError
 from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.tracking.mlflow_store import Store, one_line
 from pipelines.tracking.pyfunc_folder import ARTIFACT
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 SCHEMES = frozenset(
     {"", "file", "mlflow-artifacts", "s3", "gs", "wasb", "wasbs", "abfs", "abfss", "hdfs", "viewfs", "dbfs"}
@@ -18,14 +23,15 @@ SCHEMES = frozenset(
 anyone who may create a version can write into it."""
 
 
-def download_files(store: Store, source: str, folder: Path, label: str) -> Path:
-    """Download the exported model of a version into `folder` and return its path, without running its code.
+def download_files(store: Store, source: str, folder: Path, label: str, inside: str = ARTIFACT) -> Path:
+    """Download the files of a version into `folder` and return their path, without running any code in them.
 
     Args:
         store: of the registry.
         source: where the version says that its files are.
         folder: exists.
         label: of the version, for messages.
+        inside: the folder among the artifacts to download; by default the exported model.
 
     Raises:
         ModelFilesUnavailable: the files are missing, or their address is not fetched.
@@ -33,7 +39,7 @@ def download_files(store: Store, source: str, folder: Path, label: str) -> Path:
     """
     from mlflow.artifacts import download_artifacts
 
-    uri = _checked(source, label)
+    uri = _checked(source, label, inside)
     try:
         path = Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=store.tracking_uri))
     except Exception as error:  # each kind of storage raises errors of its own
@@ -66,6 +72,28 @@ def read_description(store: Store, source: str, label: str) -> dict[str, Any]:
     return described
 
 
+def upload_export(client: "MlflowClient", source: str, export: Path, inside: str, label: str) -> None:
+    """Add an export to another runtime to the files of a version.
+
+    Args:
+        client: of the registry.
+        source: where the version says that its files are.
+        export: the folder of the export.
+        inside: the new folder among the artifacts.
+        label: of the version, for messages.
+
+    Raises:
+        ModelFilesUnavailable: MLflow has not made the folder of the version for this version.
+    """
+    model_id = made_by_mlflow(source)
+    if model_id is None or client.get_logged_model(model_id).artifact_location != source:
+        raise ModelFilesUnavailable(f"{label} has files that MLflow does not manage; register the model again")
+    with tempfile.TemporaryDirectory(dir=export.parent) as scratch:
+        # MLflow names what it uploads by its place in the folder; a link to each file takes no space.
+        shutil.copytree(export, Path(scratch) / "artifacts" / inside, copy_function=os.link)
+        client.log_model_artifacts(model_id, scratch)
+
+
 def local_folder(source: str) -> Path | None:
     """Return the folder of the exported model if the files of a version are on a disk of this host."""
     parts = urlsplit(source)
@@ -83,22 +111,22 @@ def made_by_mlflow(source: str) -> str | None:
     return model_id if is_usual and parts.scheme.lower() in SCHEMES else None
 
 
-def delete_files(store: Store, source: str) -> None:
-    """Delete a folder that MLflow has made for a model, see `made_by_mlflow`."""
+def delete_files(store: Store, source: str, inside: str | None = None) -> None:
+    """Delete a folder that MLflow has made for a model, see `made_by_mlflow`, or only a folder inside it."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     files: Any = get_artifact_repository(source, tracking_uri=store.tracking_uri)
-    files.delete_artifacts()
+    files.delete_artifacts(inside)
 
 
-def _checked(source: str, label: str) -> str:
-    """Return the address of the exported model below `source`."""
+def _checked(source: str, label: str, inside: str = ARTIFACT) -> str:
+    """Return the address of the exported model, or of another folder, below `source`."""
     scheme = urlsplit(source).scheme.lower()
     if scheme not in SCHEMES:
         raise ModelFilesUnavailable(
             f"the files of {label} are at an address that is not fetched ({scheme}:); register the model again"
         )
-    return f"{source.rstrip('/')}/artifacts/{ARTIFACT}"
+    return f"{source.rstrip('/')}/artifacts/{inside}"
 
 
 def _is_missing(store: Store, uri: str) -> bool:

@@ -6,16 +6,20 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
+from pipelines.run_folder.exports_layout import VariantDir
 from pipelines.run_folder.files import rename_synced
 from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
+from pipelines.tracking.stored_exports import StoredExport
 
 _PARTIAL = ".partial-"
 
 
 class ModelFiles:
     """Folders `<folder>/<model>/<version>-<run>-<time>`: run and time distinguish a re-created model from the old one.
+
+    The exports of a version to other runtimes are below its folder.
 
     Args:
         folder: created if missing; incomplete copies of earlier processes are removed.
@@ -42,11 +46,23 @@ class ModelFiles:
         if ExportedModelDir(path).description.is_file():
             os.utime(path)
             return path
+        return self._download(registry, version, path)
+
+    def fetch_export(self, registry: Registry, version: ModelVersion, export: StoredExport) -> Path:
+        """Return the folder with an export of a version to another runtime; errors as in `fetch`."""
+        path = self.fetch(registry, version) / export.path
+        if VariantDir(path).description.is_file():
+            return path
+        return self._download(registry, version, path, export)
+
+    def _download(
+        self, registry: Registry, version: ModelVersion, path: Path, export: StoredExport | None = None
+    ) -> Path:
         with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=self._folder) as scratch:
-            exported = registry.download_exported(version, Path(scratch))
+            downloaded = registry.download_exported(version, Path(scratch), export)
             path.parent.mkdir(exist_ok=True)
             shutil.rmtree(path, ignore_errors=True)
-            rename_synced(exported, path)
+            rename_synced(downloaded, path)
         return path
 
     def discard(self, version: ModelVersion) -> None:

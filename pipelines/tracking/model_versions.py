@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.run_folder.schemas import PromotionRecord
 from pipelines.tracking.mlflow_names import mlflow_key
 from pipelines.tracking.model_archive import ArchiveFacts
+from pipelines.tracking.stored_exports import StoredExport, stored_exports
 
 OWNER_TAG = "pyramidion.owner"
 TENANT_TAG = "pyramidion.tenant"
@@ -78,6 +79,11 @@ class ModelVersion:
         sha256, size = self.tags.get(SHA256_TAG), self.tags.get(SIZE_TAG, "")
         is_number = size.isdecimal() and len(size) < 20
         return ArchiveFacts(sha256, int(size)) if sha256 and is_number else None
+
+    @property
+    def exports(self) -> dict[str, StoredExport]:
+        """Its exports to other runtimes by name, such as `openvino-int8`."""
+        return stored_exports(self.tags)
 
     def metric(self, name: str) -> float | None:
         """Return a stored metric; None if it is undefined or was not stored."""

@@ -13,12 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.base.errors import RegistryError
+from pipelines.spec.exported_variant import VariantResult
 from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_names import cut, mlflow_key
 from pipelines.tracking.mlflow_queries import pages, quoted, unless_absent
 from pipelines.tracking.mlflow_store import Store, connect, one_line
 from pipelines.tracking.model_archive import archive_facts
-from pipelines.tracking.model_artifacts import delete_files, download_files, made_by_mlflow, read_description
+from pipelines.tracking.model_artifacts import (
+    delete_files,
+    download_files,
+    made_by_mlflow,
+    read_description,
+    upload_export,
+)  # fmt: skip
 from pipelines.tracking.model_versions import (
     FINGERPRINT_TAG,
     OWNER_TAG,
@@ -30,7 +37,8 @@ from pipelines.tracking.model_versions import (
     as_model,
     as_version,
 )
-from pipelines.tracking.pyfunc_folder import save_pyfunc
+from pipelines.tracking.pyfunc_folder import ARTIFACT, save_pyfunc
+from pipelines.tracking.stored_exports import EXPORT_TAG, StoredExport, stored_export
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -142,15 +150,27 @@ class Registry:
         with self._connected() as client:
             client.delete_registered_model_alias(name, alias)
 
-    def download_exported(self, version: ModelVersion, folder: Path) -> Path:
-        """Download the exported model of a version into `folder` and return its path, without running its code.
+    def download_exported(self, version: ModelVersion, folder: Path, export: StoredExport | None = None) -> Path:
+        """Download a version, or one of its exports to other runtimes, into `folder`, and return the path there.
 
         Raises:
             ModelFilesUnavailable: its files are missing, or at an address that is not fetched.
         """
         with self._connected() as client:
             source = client.get_model_version_download_uri(version.name, str(version.version))
-            return download_files(self.store, source, folder, version.uri)
+            inside = ARTIFACT if export is None else export.path
+            return download_files(self.store, source, folder, version.uri, inside)
+
+    def add_export(self, version: ModelVersion, folder: Path, result: VariantResult) -> None:
+        """Add the export in a folder to a version, instead of an earlier one of its name; raises ModelFilesUnavailable
+        if the files of the version are not in the storage of MLflow."""
+        stored = stored_export(folder, result)
+        with self._connected() as client:
+            upload_export(client, version.source, folder, stored.path, version.uri)
+            present = self._version(version.name, version.version) or version
+            self.set_version_tag(version, EXPORT_TAG + result.name, stored.model_dump_json())
+            if (earlier := present.exports.get(result.name)) is not None and earlier.folder != stored.folder:
+                delete_files(self.store, version.source, f"artifacts/{earlier.path}")
 
     def read_description(self, version: ModelVersion) -> dict[str, Any]:
         """Return `model.json` of a version; raises ModelFilesUnavailable, as `download_exported`."""

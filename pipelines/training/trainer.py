@@ -12,6 +12,7 @@ from lightning.pytorch.strategies import Strategy
 from torch.nn import Module
 
 from backbones.sync_batchnorm import synchronize_batch_norms
+from pipelines.base.cpu_features import computes_bfloat16
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.spec.training import TrainerSpec
 from pipelines.training.lightning_internals import disable_signal_handlers
@@ -73,20 +74,7 @@ def precision_of(spec: TrainerSpec) -> Precision:
         return spec.precision
     if accelerator_of(spec) == "gpu":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    return "bf16-mixed" if _cpu_has_bf16() else "32-true"
-
-
-def _cpu_has_bf16() -> bool:
-    """Return whether the CPU multiplies in bf16 (AVX512-BF16 or AMX); otherwise autocast is slower than float32."""
-    return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="ignore") as file:  # noqa: PTH123 - read by line
-            return set(next((line for line in file if line.startswith("flags")), "").split())
-    except OSError:
-        return set()
+    return "bf16-mixed" if computes_bfloat16() else "32-true"
 
 
 def _strategy(spec: TrainerSpec) -> Strategy | str:

@@ -12,9 +12,9 @@ import httpx2
 from starlette.responses import Response
 
 from service.api.predictor_link import PredictorLink
-from service.rest.model_schemas import IMAGE_POINTER, VERSION_HEADER, WARNINGS_HEADER
+from service.rest.model_schemas import IMAGE_POINTER, RUNTIME_HEADER, VERSION_HEADER, WARNINGS_HEADER
 
-_KEPT = ("Content-Type", "Retry-After", VERSION_HEADER, WARNINGS_HEADER)
+_KEPT = ("Content-Type", "Retry-After", VERSION_HEADER, RUNTIME_HEADER, WARNINGS_HEADER)
 
 
 def forwarded(answer: httpx2.Response) -> Response:
@@ -42,7 +42,8 @@ async def predict_images(link: PredictorLink, query: Mapping[str, str], images: 
         if not answer.is_success and not _is_about_its_image(answer):
             return forwarded(answer)
     entries = [answer.text if answer.is_success else f'{{"problem":{answer.text}}}' for answer in answers]
-    headers = {VERSION_HEADER: str(max(versions))} if versions else {}
+    predicted = [answer for answer in answers if answer.is_success]
+    headers = {name: predicted[-1].headers[name] for name in (VERSION_HEADER, RUNTIME_HEADER)} if predicted else {}
     return Response(f'{{"predictions":[{",".join(entries)}]}}', HTTPStatus.OK, headers, "application/json")
 
 

@@ -1,8 +1,9 @@
 """The predictor's HTTP interface, used by the API process only: `POST /predict` with the image as the body.
 
-The query names the model by `name` and either `alias` or `version`; `threshold` and `classes` (a JSON list) select
-predictions, and `draw` requests a picture. The API process forwards the responses, problems included, to its client.
-`GET /models` with the same names answers 204 if the model exists; `GET /healthz` answers 200 while the models work.
+The query names the model by `name` and either `alias` or `version`, and what computes it by `runtime`; `threshold` and
+`classes` (a JSON list) select predictions, and `draw` requests a picture. The API process forwards the responses,
+problems included, to its client. `GET /models` with the same names answers 204 if the model exists; `GET /healthz`
+answers 200 while the models work.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from starlette.routing import Route
 
 from pipelines.base.errors import ConfigError, DataError, ModelFilesUnavailable, RegistryError
 from pipelines.base.pictures import MIN_SHOWN_SCORE
+from pipelines.base.runtime_choice import RuntimeChoice
 from pipelines.data.decoding.opening import TooManyPixels, UnknownFormat
 from pipelines.inference.picture import draw_answer
 from pipelines.inference.predictor import Answer, Predictor
@@ -37,10 +39,11 @@ from service.decoding.pool import DecodingPool
 from service.decoding.worker import DecodingLimits, WorkerKilled
 from service.predictor.access import SecretRequired
 from service.predictor.batching import Batcher
+from service.predictor.loading import PredictorLoader, RuntimeUnusable
 from service.predictor.model_cache import ModelCache, ModelNotFound, ModelReference
 from service.predictor_address import HEALTH_PATH
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
-from service.rest.model_schemas import IMAGE_POINTER, VERSION_HEADER, WARNINGS_HEADER
+from service.rest.model_schemas import IMAGE_POINTER, RUNTIME_HEADER, VERSION_HEADER, WARNINGS_HEADER
 from service.rest.problems import problem_response
 from service.rest.schemas import ProblemField
 from service.settings import Settings
@@ -64,13 +67,11 @@ class PredictionService:
         self._decoding = DecodingPool(limits, num_cpus, settings.decode_slow_images)
         self._resizers = ThreadPoolExecutor(num_cpus, "resize", initializer=partial(_use_threads, 1))
         self.batcher = Batcher(partial(_use_threads, num_cpus))
-        self._cache = ModelCache(
-            Registry(find_store(settings.root)),
-            ModelFiles(settings.root / "models", settings.predict_models),
-            settings.predict_models,
-            settings.alias_check_s,
-            partial(Predictor.from_exported, batch_size=settings.predict_batch_size),
-        )
+        registry, capacity = Registry(find_store(settings.root)), settings.predict_models
+        files = ModelFiles(settings.root / "models", capacity)
+        loader = PredictorLoader(registry, files, num_cpus, settings.predict_batch_size)
+        self._cache = ModelCache(registry, loader, capacity, settings.alias_check_s)
+        self.default_runtime = settings.predict_runtime
 
     async def answer(
         self,
@@ -95,7 +96,7 @@ class PredictionService:
             answer = await asyncio.wrap_future(self.batcher.submit(predictor, sample))
             if thresholds is not None:
                 answer = predictor.select(answer, thresholds)
-            headers = {VERSION_HEADER: str(loaded.version.version)}
+            headers = {VERSION_HEADER: str(loaded.version.version), RUNTIME_HEADER: loaded.runtime}
             if drawn_on is not None:
                 min_score = MIN_SHOWN_SCORE if threshold is None else 0.0
                 picture = await _in(self._resizers, _picture, predictor, drawn_on, answer, min_score)
@@ -165,7 +166,9 @@ async def _find(request: Request) -> Response:
 
 def _reference(request: Request) -> ModelReference:
     query = request.query_params
-    return ModelReference(query["name"], int(query["version"]) if "version" in query else query["alias"])
+    service: PredictionService = request.app.state.service
+    runtime = cast(RuntimeChoice, query.get("runtime", service.default_runtime))  # the API process has checked it
+    return ModelReference(query["name"], int(query["version"]) if "version" in query else query["alias"], runtime)
 
 
 async def _predict(request: Request) -> Response:
@@ -211,6 +214,9 @@ def _problem_of(error: Exception, reference: ModelReference) -> Response:
     if isinstance(error, ClassUnknown):
         errors = [ProblemField(pointer="/classes", detail=problem.message) for problem in error.problems]
         return problem_response(422, "The classes cannot be used", f"{reference}: {errors[0].detail}", errors)
+    if isinstance(error, RuntimeUnusable):
+        field = ProblemField(pointer="/runtime", detail=str(error))
+        return problem_response(422, "The runtime cannot be used", str(error), [field])
     if isinstance(error, ConfigError):
         logger.error("%s cannot be loaded: %s", reference, error)
         detail = f"{reference} is registered but cannot be loaded; see the server log"

@@ -1,25 +1,25 @@
 """Models in memory: loaded on first use, following the aliases that point to them, evicted when the cache is full.
 
-    reference (name and alias, or name and version number) -> version -> loaded model
+    reference (name and alias, or name and version number; runtime) -> version and its exports -> loaded model
 
 References that were used recently are resolved again every few seconds in the background. Requests use the last known
-version; a new version replaces it as soon as it is loaded. Requests in progress keep the model they started with.
+version; a new version, or the same with a new export, replaces it as soon as it is loaded. Requests in progress keep
+the model they started with.
 """
 
 import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 
-from pipelines.base.errors import ConfigError, PyramidionError
+from pipelines.base.errors import PyramidionError
+from pipelines.base.runtime_choice import RuntimeChoice
 from pipelines.inference.predictor import Predictor
-from pipelines.tracking.model_files import ModelFiles
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
+from service.predictor.loading import PredictorLoader
 
 FORGET_AFTER_S = 600.0
 """A reference that has not been used for this long is no longer checked; its next use resolves it again."""
@@ -33,10 +33,11 @@ class ModelNotFound(PyramidionError):
 
 @dataclass(frozen=True)
 class ModelReference:
-    """A model version named by an alias (str) or by its number (int)."""
+    """A model version named by an alias (str) or by its number (int), and what computes it."""
 
     name: str
     alias_or_version: str | int
+    runtime: RuntimeChoice = "auto"
 
     def __str__(self) -> str:
         which = self.alias_or_version
@@ -45,10 +46,15 @@ class ModelReference:
 
 @dataclass
 class LoadedModel:
-    """A model in memory; `num_users` requests are using it."""
+    """A model in memory; `num_users` requests are using it.
+
+    Attributes:
+        runtime: what computes it, such as `torch` or `openvino-int8`.
+    """
 
     version: ModelVersion
     predictor: Predictor
+    runtime: str
     num_users: int = 0
 
 
@@ -58,7 +64,8 @@ class _Resolved:
     used_at: float
 
 
-_Key = tuple[str, int, str | None, float]
+_VersionKey = tuple[str, int, str | None, float]
+_Key = tuple[_VersionKey, RuntimeChoice, tuple[str, ...]]
 
 
 class ModelCache:
@@ -66,16 +73,13 @@ class ModelCache:
 
     Args:
         registry: resolves versions and aliases.
-        files: the models on disk.
+        loader: loads predictors.
         capacity: number of models to keep; it is exceeded only while more models are in use at once.
         check_s: seconds between two checks of where aliases point.
-        load: creates a predictor from the folder of an exported model.
     """
 
-    def __init__(
-        self, registry: Registry, files: ModelFiles, capacity: int, check_s: float, load: Callable[[Path], Predictor]
-    ) -> None:
-        self._registry, self._files, self._load = registry, files, load
+    def __init__(self, registry: Registry, loader: PredictorLoader, capacity: int, check_s: float) -> None:
+        self._registry, self._loader = registry, loader
         self._capacity, self._check_s = capacity, check_s
         self._lock = threading.Lock()
         self._resolved: dict[ModelReference, _Resolved] = {}
@@ -93,9 +97,10 @@ class ModelCache:
             if resolved is None:
                 return None
             resolved.used_at = time.monotonic()
-            loaded = self._loaded.get(_key(resolved.version))
+            key = _key(resolved.version, reference.runtime)
+            loaded = self._loaded.get(key)
             if loaded is not None:
-                self._loaded.move_to_end(_key(resolved.version))
+                self._loaded.move_to_end(key)
                 loaded.num_users += 1
             return loaded
 
@@ -111,10 +116,11 @@ class ModelCache:
         Raises:
             ModelNotFound: the registry does not have it.
             RegistryError: MLflow does not answer.
+            RuntimeUnusable: the runtime cannot compute it.
             ConfigError: the version does not contain a model that this program can load.
         """
         version = self._resolve(reference)
-        self._ensure_loaded(version)
+        self._ensure_loaded(version, reference.runtime)
         with self._lock:
             self._resolved[reference] = _Resolved(version, time.monotonic())
 
@@ -142,8 +148,8 @@ class ModelCache:
             raise ModelNotFound(f"model {reference} is not registered; GET /v1/models lists names and aliases")
         return version
 
-    def _ensure_loaded(self, version: ModelVersion) -> None:
-        key = _key(version)
+    def _ensure_loaded(self, version: ModelVersion, choice: RuntimeChoice) -> None:
+        key = _key(version, choice)
         with self._lock:
             if key in self._loaded:
                 return
@@ -154,10 +160,10 @@ class ModelCache:
             return
         try:
             started = time.monotonic()
-            predictor = self._load_intact(version)
-            logger.info("%s is loaded (%.1f s)", version.uri, time.monotonic() - started)
+            predictor, runtime = self._loader.load(version, choice)
+            logger.info("%s is loaded, in %s (%.1f s)", version.uri, runtime, time.monotonic() - started)
             with self._lock:
-                self._loaded[key] = LoadedModel(version, predictor)
+                self._loaded[key] = LoadedModel(version, predictor, runtime)
                 del self._loading[key]
             own.set_result(None)
         except BaseException as error:
@@ -167,22 +173,15 @@ class ModelCache:
             raise
         self._evict(keep=key)
 
-    def _load_intact(self, version: ModelVersion) -> Predictor:
-        try:
-            return self._load(self._files.fetch(self._registry, version))
-        except ConfigError as error:
-            # A crash of this machine may have damaged the local copy; the registry has the original.
-            logger.warning("%s; copying it from the registry again", error)
-            self._files.discard(version)
-            return self._load(self._files.fetch(self._registry, version))
-
     def _evict(self, keep: _Key | None = None) -> None:
         with self._lock:
             excess = len(self._loaded) - self._capacity
             unused = [key for key, loaded in self._loaded.items() if loaded.num_users == 0 and key != keep]
             evicted = [self._loaded.pop(key) for key in unused[: max(0, excess)]]
+            kept = {_version_key(loaded.version) for loaded in self._loaded.values()}
         for loaded in evicted:
-            self._files.discard(loaded.version)
+            if _version_key(loaded.version) not in kept:
+                self._loader.discard(loaded.version)
             logger.info("%s is evicted", loaded.version.uri)
 
     def _follow_aliases(self) -> None:
@@ -205,16 +204,26 @@ class ModelCache:
         version = self._resolve(reference)
         with self._lock:
             resolved = self._resolved.get(reference)
-            if resolved is None or _key(resolved.version) == _key(version):
+            if resolved is None:
                 return
-            is_loaded = _key(resolved.version) in self._loaded
+            present = _key(resolved.version, reference.runtime)
+            if present == _key(version, reference.runtime):
+                return
+            is_loaded = present in self._loaded
         if is_loaded:
-            self._ensure_loaded(version)
+            self._ensure_loaded(version, reference.runtime)
         with self._lock:
             resolved.version = version
         logger.info("%s is now version %d", reference, version.version)
 
 
-def _key(version: ModelVersion) -> _Key:
+def _key(version: ModelVersion, choice: RuntimeChoice) -> _Key:
+    """Return what identifies a loaded model; a new export of a version makes another one, unless torch is chosen."""
+    is_exported = choice not in ("torch", "torch-bf16")
+    exports = [export.model_dump_json() for export in version.exports.values()] if is_exported else []
+    return _version_key(version), choice, tuple(exports)
+
+
+def _version_key(version: ModelVersion) -> _VersionKey:
     # A model that was deleted and registered again by the same run has another time.
     return version.name, version.version, version.run_id, version.created_at

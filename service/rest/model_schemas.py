@@ -134,6 +134,8 @@ else:
 IMAGE_POINTER = "/image"
 """Pointer of a problem that is about one image."""
 VERSION_HEADER = "Model-Version"
+RUNTIME_HEADER = "Model-Runtime"
+"""What computed a prediction: `torch`, `torch-bf16`, or the name of an export such as `openvino-int8`."""
 WARNINGS_HEADER = "Prediction-Warnings"
 """The field `warnings` of a prediction as a JSON list in ASCII, of a response that is a picture."""
 

@@ -1,6 +1,7 @@
 """A tiny model with a task of every kind, and fixtures that train."""
 
 import os
+import shutil
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from pipelines.tracking.mlflow_store import Store, find_store
 from pipelines.tracking.registry import Registry
 from pipelines.training.stopping import StopRequest
 from pipelines.training.trainer import quiet_lightning
+from tests.made_once import made_once
 
 TINY_DOCUMENT = {
     "name": "tiny",
@@ -182,7 +184,11 @@ def job_yaml(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
 def finished(
     command: Callable[..., int], job_yaml: Path, demo_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> RunDir:
-    """Return the folder of a finished run; tests must not change it."""
-    run_dir = RunDir.of(tmp_path_factory.mktemp("run"))
-    assert command("fit", "--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", run_dir.path) == 0
-    return run_dir
+    """Return this process's copy of the folder of a finished run; tests must not change it."""
+
+    def make(folder: Path) -> None:
+        words = ("--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", folder / "run")
+        assert command("fit", *words) == 0
+
+    run_dir = made_once(tmp_path_factory, "finished", make) / "run"
+    return RunDir.of(shutil.copytree(run_dir, tmp_path_factory.mktemp("finished") / "run"))

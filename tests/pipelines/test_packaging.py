@@ -31,7 +31,7 @@ def test_wheel_contains_the_packages_and_nothing_else(wheel: zipfile.ZipFile) ->
 
 
 def test_wheel_contains_recipes_and_names_of_backbones(wheel: zipfile.ZipFile) -> None:
-    names = ("demo", "bccd", "bccd_faster_rcnn", "bccd_multitask", "bccd_pretrained")
+    names = ("demo", "bccd", "bccd_classification", "bccd_faster_rcnn", "bccd_multitask", "bccd_pretrained")
     recipes = {f"pipelines/recipes/{name}.yaml" for name in names}
     assert recipes | {"backbones/catalog/names.json"} <= set(wheel.namelist())
 

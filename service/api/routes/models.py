@@ -8,6 +8,7 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, FastAPI, Header, Path, Query, Request, Response
 
+from pipelines.base.runtime_choice import RuntimeChoice
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.promotion import AliasMoved, move_alias
 from pipelines.tracking.registry import CHAMPION, Registry
@@ -24,6 +25,7 @@ from service.api.thread_pools import Work
 from service.api.views import model_version_view
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.model_schemas import (
+    RUNTIME_HEADER,
     VERSION_HEADER,
     WARNINGS_HEADER,
     AliasRequest,
@@ -164,6 +166,10 @@ def delete_alias(
             "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
             "headers": {
                 VERSION_HEADER: {"schema": {"type": "integer"}, "description": "the version that was used"},
+                RUNTIME_HEADER: {
+                    "schema": {"type": "string"},
+                    "description": "what computed it, such as openvino-int8",
+                },
                 WARNINGS_HEADER: {
                     "schema": {"type": "string"},
                     "description": "with `draw=true`: the field `warnings` of the prediction, if any, as a JSON list",
@@ -191,6 +197,10 @@ async def predict(
     classes: Annotated[
         list[str], Query(description="respond only with these classes; repeat the parameter for several")
     ] = [],  # noqa: B006
+    runtime: Annotated[
+        RuntimeChoice | None,
+        Query(description="what computes the model; by default the setting `predict_runtime` of the service"),
+    ] = None,
 ) -> Response:
     """Return the predictions for an image, or for several in their order."""
     if alias is not None and version is not None:
@@ -200,6 +210,7 @@ async def predict(
     model = {"name": name, **({"alias": alias or CHAMPION} if version is None else {"version": str(version)})}
     query = {**model, **({"draw": "1"} if draw else {}), **({} if threshold is None else {"threshold": threshold})}
     query |= {"classes": json.dumps(classes)} if classes else {}
+    query |= {} if runtime is None else {"runtime": runtime}
     await link.find(model)
     # A slow upload must not occupy a place in the queue.
     images = await read_image_fields(request, settings, cast(UploadMemory, request.app.state.upload_memory))

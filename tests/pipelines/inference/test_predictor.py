@@ -15,6 +15,7 @@ from pipelines.base.errors import DataError
 from pipelines.base.records import Category
 from pipelines.data.loading.transforms import EvalTransform
 from pipelines.data.source_images import expected_exif
+from pipelines.inference.network import TorchNetwork
 from pipelines.inference.predictor import Predictor
 from pipelines.model import MultiTaskModel
 from pipelines.spec.job import JobSpec
@@ -26,7 +27,7 @@ Categories = dict[str, list[Category]]
 
 @pytest.fixture(scope="module")
 def predictor(tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories) -> Predictor:
-    return Predictor(tiny_model, tiny_job, tiny_categories, device="cpu")
+    return Predictor(TorchNetwork(tiny_model, "cpu"), tiny_job, tiny_categories)
 
 
 def png(image: Image.Image) -> bytes:
@@ -131,7 +132,7 @@ def test_best_thresholds_are_those_of_the_classes(
     tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tiny_images: list[Image.Image]
 ) -> None:
     best = {"cells": {"cells 0": 1.0, "cells 1": 0.0, "cells 2": None}, "signs": {f"signs {k}": 0.0 for k in range(3)}}
-    predictor = Predictor(tiny_model, tiny_job, tiny_categories, device="cpu", best_thresholds=best)
+    predictor = Predictor(TorchNetwork(tiny_model, "cpu"), tiny_job, tiny_categories, best_thresholds=best)
     full, selected = predictor.predict(tiny_images), predictor.predict(tiny_images, "best")
     limits = {"cells 0": 1.0, "cells 1": 0.0, "cells 2": 0.5}
     for answer, own in zip(full, selected, strict=True):
@@ -151,7 +152,7 @@ def test_model_without_best_thresholds_predicts_with_a_number_only(
 def test_no_answer_depends_on_the_other_images(
     tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tiny_images: list[Image.Image]
 ) -> None:
-    predictor = Predictor(tiny_model, tiny_job, tiny_categories, device="cpu", batch_size=3)
+    predictor = Predictor(TorchNetwork(tiny_model, "cpu"), tiny_job, tiny_categories, batch_size=3)
     many = [tiny_images[i % 5] for i in range(14)]
     together, alone = predictor.predict(many), [predictor.predict([image])[0] for image in tiny_images]
     assert len(together) == 14
@@ -205,7 +206,7 @@ def test_orientation_is_applied_like_that_of_the_sources(
     for setting, width in (("ignore", 40), ("apply", 20)):
         document["data"]["sources"]["a"]["exif"] = setting
         job = JobSpec.model_validate(document)
-        answer = Predictor(tiny_model, job, tiny_categories, device="cpu").predict([file.getvalue()])[0]
+        answer = Predictor(TorchNetwork(tiny_model, "cpu"), job, tiny_categories).predict([file.getvalue()])[0]
         assert answer["image"]["width"] == width
 
 
@@ -219,9 +220,8 @@ def test_sources_that_disagree_on_orientation_apply_it(tiny_job: JobSpec) -> Non
 def test_bfloat16_stays_close_to_float32(
     tiny_model: MultiTaskModel, tiny_job: JobSpec, tiny_categories: Categories, tiny_images: list[Image.Image]
 ) -> None:
-    options: dict[str, Any] = {"device": "cpu"}
-    exact = Predictor(tiny_model, tiny_job, tiny_categories, **options).predict(tiny_images[:1])[0]["tasks"]
-    options["precision"] = "bfloat16"
-    rough = Predictor(tiny_model, tiny_job, tiny_categories, **options).predict(tiny_images[:1])[0]["tasks"]
+    networks = (TorchNetwork(tiny_model, "cpu", precision) for precision in ("float32", "bfloat16"))
+    answers = (Predictor(network, tiny_job, tiny_categories).predict(tiny_images[:1])[0] for network in networks)
+    exact, rough = (answer["tasks"] for answer in answers)
     assert rough["scene"] != exact["scene"]
     assert rough["scene"]["embedding"] == pytest.approx(exact["scene"]["embedding"], abs=0.1)

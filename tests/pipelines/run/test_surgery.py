@@ -15,6 +15,7 @@ from torch import nn
 from backbones.create import create_backbone
 from pipelines.base.errors import ConfigError
 from pipelines.inference.export import Categories, export_model, load_exported
+from pipelines.inference.network import TorchNetwork
 from pipelines.inference.predictor import Answer, Predictor
 from pipelines.inference.saved import read_saved
 from pipelines.model import MultiTaskModel, build_model
@@ -62,7 +63,9 @@ def folded(fit: Callable[..., RunDir], tmp_path_factory: pytest.TempPathFactory)
 
 
 def answers(model: MultiTaskModel, job: JobSpec, categories: Categories, demo_root: Path) -> list[Answer]:
-    return Predictor(model, job, categories, device="cpu").predict(sorted((demo_root / "images/test").iterdir())[:2])
+    return Predictor(TorchNetwork(model, "cpu"), job, categories).predict(
+        sorted((demo_root / "images/test").iterdir())[:2]
+    )
 
 
 def read_json(path: Path) -> Any:

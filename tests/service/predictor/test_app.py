@@ -97,6 +97,20 @@ def test_model_without_best_thresholds_is_a_problem(app: TestClient, shapes: lis
     assert ask(app, jpeg(48, 64), name=shapes[0].name, version=2, threshold="0.5").status_code == 200
 
 
+def test_answer_says_what_has_computed_it(
+    app: TestClient, scene: ModelVersion, add_export: Any, shapes: list[ModelVersion]
+) -> None:
+    add_export()
+    runtimes = {"": "onnxruntime-fp32", "torch": "torch", "onnxruntime": "onnxruntime-fp32"}
+    for choice, expected in runtimes.items():
+        query = {"runtime": choice} if choice else {}
+        answer = ask(app, jpeg(48, 64), name=scene.name, version=1, **query)
+        assert (answer.status_code, answer.headers["model-runtime"]) == (200, expected)
+    answer = ask(app, jpeg(48, 64), name=shapes[0].name, version=1, runtime="openvino")
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/runtime")
+    assert "it has no export for openvino" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("image", "status", "text"),
     [

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.base.errors import RegistryError
+from pipelines.base.runtime_choice import RuntimeChoice
 from pipelines.inference.predictor import Predictor
 from pipelines.tracking.model_files import ModelFiles
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
+from service.predictor.loading import PredictorLoader
 from service.predictor.model_cache import LoadedModel, ModelCache, ModelNotFound, ModelReference
 from tests.service.conftest import SELECT
 from tests.service.waiting import wait_until
@@ -17,22 +19,32 @@ from tests.service.waiting import wait_until
 Register = Callable[[Path, str], ModelVersion]
 
 
+class CountingLoader(PredictorLoader):
+    """A loader that notes the versions that it has loaded, in their order."""
+
+    loads: list[ModelVersion]
+
+    def load(self, version: ModelVersion, choice: RuntimeChoice) -> tuple[Predictor, str]:
+        self.loads.append(version)
+        return super().load(version, choice)
+
+
 @pytest.fixture
-def loads() -> list[Path]:
-    """The folders that were loaded, in the order of loading."""
+def loads() -> list[ModelVersion]:
+    """The versions that were loaded, in the order of loading."""
     return []
 
 
 @pytest.fixture
-def make_cache(service_registry: Registry, loads: list[Path], tmp_path: Path) -> Iterator[Callable[..., ModelCache]]:
+def make_cache(
+    service_registry: Registry, loads: list[ModelVersion], tmp_path: Path
+) -> Iterator[Callable[..., ModelCache]]:
     caches: list[ModelCache] = []
 
-    def load(path: Path) -> Predictor:
-        loads.append(path)
-        return Predictor.from_exported(path, device="cpu")
-
     def make(capacity: int = 4, registry: Registry = service_registry) -> ModelCache:
-        caches.append(ModelCache(registry, ModelFiles(tmp_path / "models", capacity), capacity, 0.05, load))
+        loader = CountingLoader(registry, ModelFiles(tmp_path / "models", capacity), 1, 8)
+        loader.loads = loads
+        caches.append(ModelCache(registry, loader, capacity, 0.05))
         return caches[-1]
 
     yield make
@@ -48,7 +60,7 @@ def take(cache: ModelCache, reference: ModelReference) -> LoadedModel:
 
 
 def test_concurrent_requests_load_a_model_once(
-    make_cache: Callable[..., ModelCache], shapes: list[ModelVersion], loads: list[Path]
+    make_cache: Callable[..., ModelCache], shapes: list[ModelVersion], loads: list[ModelVersion]
 ) -> None:
     cache = make_cache()
     references = [ModelReference(shapes[0].name, 1), ModelReference(shapes[0].name, 1)] * 4
@@ -61,7 +73,7 @@ def test_concurrent_requests_load_a_model_once(
 
 def test_least_recently_used_model_is_evicted_with_its_files(
     make_cache: Callable[..., ModelCache], shapes: list[ModelVersion], register: Register, exported: list[Path],
-    loads: list[Path],
+    tmp_path: Path,
 ) -> None:  # fmt: skip
     name = shapes[0].name
     register(exported[0], "third")
@@ -70,7 +82,8 @@ def test_least_recently_used_model_is_evicted_with_its_files(
     for reference in (references[0], references[1], references[0], references[2]):
         cache.release(take(cache, reference))
     assert [cache.acquire(reference) is not None for reference in references] == [True, False, True]
-    assert [path.exists() for path in loads] == [True, False, True]
+    folders = [tmp_path / "models" / model / f"{number}-*" for model, number in ((name, 1), (name, 2), ("third", 1))]
+    assert [len(list(folder.parent.glob(folder.name))) for folder in folders] == [1, 0, 1]
 
 
 def test_model_in_use_is_not_evicted(make_cache: Callable[..., ModelCache], shapes: list[ModelVersion]) -> None:
@@ -104,6 +117,25 @@ def test_requests_are_served_while_an_alias_moves(
     wait_until(lambda: served() == 2, "the new version")
     assert before.predictor.predict([]) == []
     assert before.version.version == 1
+
+
+def test_new_export_is_served_as_soon_as_it_is_loaded(
+    make_cache: Callable[..., ModelCache], scene: ModelVersion, add_export: Callable[..., object]
+) -> None:
+    cache, reference = make_cache(), ModelReference(scene.name, 1)
+    in_torch = ModelReference(scene.name, 1, "torch")
+    before, unaffected = take(cache, reference), take(cache, in_torch)
+    assert (before.runtime, unaffected.runtime) == ("torch", "torch")
+    add_export()
+
+    def served() -> str:
+        loaded = cache.acquire(reference)
+        assert loaded is not None, "torch serves until the export is loaded"
+        cache.release(loaded)
+        return loaded.runtime
+
+    wait_until(lambda: served() == "onnxruntime-fp32", "the export")
+    assert cache.acquire(in_torch) is unaffected
 
 
 def test_removed_alias_is_no_longer_served(
@@ -198,10 +230,10 @@ def test_files_of_earlier_processes_are_reused_and_the_oldest_are_removed(
 
 
 def test_damaged_copy_is_fetched_again(
-    make_cache: Callable[..., ModelCache], shapes: list[ModelVersion], loads: list[Path]
+    make_cache: Callable[..., ModelCache], shapes: list[ModelVersion], tmp_path: Path
 ) -> None:
     reference = ModelReference(shapes[0].name, 1)
     take(make_cache(), reference)
-    for file in loads[0].iterdir():
+    for file in (tmp_path / "models").glob("*/*/model.*"):
         file.write_bytes(file.read_bytes()[:100])
     assert take(make_cache(), reference).version.version == 1

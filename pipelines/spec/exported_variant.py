@@ -1,0 +1,154 @@
+"""The content of `model.json` in an export of a model to another runtime. Torch-free."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field
+
+from pipelines.base.records import Category
+from pipelines.spec.base import Spec
+from pipelines.spec.data import ImageSize
+from pipelines.spec.model import ModelSpec
+from pipelines.spec.model_description import Temperature
+from pipelines.tasks.base import Share
+
+RuntimeName = Literal["onnxruntime", "openvino"]
+VariantPrecision = Literal["fp32", "bf16", "int8"]
+Milliseconds = Annotated[float, Field(gt=0)]
+
+
+class GraphInput(Spec):
+    """An input of the graph; sizes that differ from run to run are words, such as `batch`."""
+
+    name: str
+    dtype: Literal["uint8", "int64"]
+    shape: tuple[int | str, ...]
+
+
+class WeightsOrigin(Spec):
+    """Where training started from; the license of these weights applies to the export, too."""
+
+    backbone: str
+    weights: str
+    license: str | None = Field(description="null: it is not recorded, or training started from random weights")
+
+
+class MetricPair(Spec):
+    """A metric of the model on val; null where it is undefined."""
+
+    torch: float | None = Field(description="of the model in torch float32")
+    variant: float | None = Field(description="of the export, in its runtime")
+
+
+class Parity(Spec):
+    """Largest difference between the outputs of the runtime and those of torch float32, for images of val."""
+
+    num_images: int
+    scores: float
+    boxes_px: float
+    embeddings: float
+    missing_detections: float = Field(description="share of the detections of torch that the export lacks")
+
+
+class Latency(Spec):
+    """Median time of one image of the model's size, measured in turns with torch float32 on the same machine."""
+
+    runtime_ms: Milliseconds
+    torch_ms: Milliseconds
+    threads: int
+    size_hw: tuple[int, int]
+    cpu: str = Field(description="name of the processor")
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast as torch the runtime is."""
+        return self.torch_ms / self.runtime_ms
+
+
+class Gate(Spec):
+    """The decision whether an export may be served.
+
+    `reasons` say why it may not be; they are empty if it passed.
+    """
+
+    max_drop: float
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def is_passed(self) -> bool:
+        return not self.reasons
+
+
+class VariantResult(Spec):
+    """What is known of one export: how good and how fast it is in its runtime, and whether it may be served."""
+
+    runtime: RuntimeName
+    precision: VariantPrecision
+    nms: Literal["outside", "inside"] = Field(description="where overlapping boxes are dropped: after or in the graph")
+    weights_sha256: str = Field(description="of model.safetensors, which was exported")
+    size_bytes: int = Field(description="of the files with the graph and its weights")
+    metrics: dict[str, MetricPair] = Field({}, description="by val/<task>/<metric>")
+    parity: Parity | None = None
+    latency: Latency | None = None
+    gate: Gate | None = Field(None, description="null: the export was not evaluated")
+    servable: bool = Field(False, description="whether the gate was passed")
+
+    @property
+    def name(self) -> str:
+        """Return the name of its folder."""
+        return variant_name(self.runtime, self.precision)
+
+    @property
+    def reason(self) -> str:
+        """Return why it is not served; empty if it is."""
+        if self.servable:
+            return ""
+        return "it was not evaluated" if self.gate is None else "; ".join(self.gate.reasons)
+
+
+Result = TypeVar("Result", bound=VariantResult)
+
+
+class ExportedVariant(VariantResult):
+    """One export of a model: a graph of a runtime, and everything that is needed to make predictions with it."""
+
+    format: Literal[1] = 1
+    pyramidion: str = Field(description="version that has written the export")
+    graph: str = Field(description="name of the file with the graph")
+    inputs: tuple[GraphInput, ...]
+    multiple_of: int = Field(32, description="heights and widths are padded to multiples of this")
+    sizes_hw: tuple[tuple[int, int], ...] | None = Field(None, description="allowed sizes after padding; null: any")
+    image_size: ImageSize = Field(description="data.image_size of the document; images are scaled to fit into it")
+    model: ModelSpec = Field(description="section `model` of the document")
+    categories: dict[str, tuple[Category, ...]] = Field(description="by task, in the order of the labels")
+    best_thresholds: dict[str, dict[str, Share | None]] = Field(
+        {}, description="by task and class, null: a class has none"
+    )
+    temperatures: dict[str, Temperature] = Field({}, description="of calibrated scores, by task")
+    weights: WeightsOrigin
+    data_fingerprints: dict[str, str] = Field({}, description="by split, SHA-256 of its images and labels")
+
+    @property
+    def result(self) -> VariantResult:
+        """Return its entry in the report."""
+        return VariantResult(**{name: getattr(self, name) for name in VariantResult.model_fields})
+
+
+class ExportReport(Spec):
+    """`exports/report.json`: all exports of a model, each evaluated on its runtime."""
+
+    variants: dict[str, VariantResult]
+
+
+def variant_name(runtime: RuntimeName, precision: VariantPrecision) -> str:
+    """Return the name of an export's folder, such as `openvino-int8`."""
+    return f"{runtime}-{precision}"
+
+
+def fastest_first(variants: Sequence[Result]) -> list[Result]:
+    """Return the exports that may be served, by the share of torch's time that they need; unmeasured ones are last."""
+
+    def share(variant: VariantResult) -> float:
+        return 1 / variant.latency.speedup if variant.latency else float("inf")
+
+    return sorted((variant for variant in variants if variant.servable), key=share)
