@@ -1,5 +1,6 @@
 """OpenVINO."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,19 @@ from pipelines.runtimes.base import Arrays, Runtime, Session
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """Precision of the operations that are not quantized."""
+
+
+def import_openvino() -> Any:
+    """Return the package, which then sends no usage statistics.
+
+    OpenVINO's tools and nncf send them with the package openvino_telemetry, and without it they do nothing. It is made
+    unavailable to this process before they are imported; no other switch keeps it from creating files in the home
+    folder.
+    """
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino
+
+    return openvino
 
 
 class OpenVINO(Runtime):
@@ -26,9 +40,7 @@ class OpenVINO(Runtime):
 
 class _OpenVINOSession:
     def __init__(self, graph: Path, precision: str, threads: int | None) -> None:
-        import openvino
-
-        core = openvino.Core()
+        core = import_openvino().Core()
         properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[precision]}
         if threads is not None:
             properties["INFERENCE_NUM_THREADS"] = threads

@@ -69,6 +69,10 @@ SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
         "compare": LazyCommand(
             "service.commands.compare:compare", "Compare runs on the same images: which differences are real?"
         ),
+        "export": LazyCommand(
+            "service.commands.export:run", "Write a run's model for another runtime, and evaluate it there."
+        ),
+        "bench-model": LazyCommand("service.commands.export:run", "Measure a run's model in torch and its exports."),
     },
     "Data and networks": {
         "init": LazyCommand("service.commands.init:run", "Write a document for a folder with images and labels."),
