@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from backbones.catalog.licenses import license_of
 from backbones.catalog.lookup import resolve
-from pipelines.base.cores import num_cores
 from pipelines.base.records import Category, DatasetIndex
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import padded_size
@@ -239,7 +240,7 @@ def _evaluated(
     source: ExportSource, request: ExportRequest, folder: Path, described: ExportedVariant
 ) -> ExportedVariant:
     """Return the description with metrics, parity, times and the decision."""
-    session = RUNTIMES[request.runtime].load(folder / described.graph, request.precision)
+    session = RUNTIMES[request.runtime].load(folder / described.graph, request.precision, torch.get_num_threads())
     network = ExportedNetwork(session, described.model, described.temperatures)
     meter = ParityMeter()
     torch_summary, summary = score_networks(
@@ -264,5 +265,9 @@ def _latency(source: ExportSource, network: ExportedNetwork) -> Latency:
     calls = [lambda: source.network.predict(images, sizes), lambda: network.predict(images, sizes)]
     torch_s, runtime_s = (sorted(own)[len(own) // 2] for own in times_in_turns(calls, LATENCY_ROUNDS))
     return Latency(
-        runtime_ms=1000 * runtime_s, torch_ms=1000 * torch_s, threads=num_cores(), size_hw=sizes[0], cpu=cpu_name()
+        runtime_ms=1000 * runtime_s,
+        torch_ms=1000 * torch_s,
+        threads=torch.get_num_threads(),
+        size_hw=sizes[0],
+        cpu=cpu_name(),
     )
