@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.runtimes.base import Arrays
-from pipelines.runtimes.openvino import import_openvino
+from pipelines.runtimes.base import Arrays, Session
+from pipelines.runtimes.openvino import OpenVINOSession, import_openvino
 
 LAYERS = ("Convolution", "GroupConvolution", "MatMul", "Conv", "Gemm")
 """Types of operations with weights, in OpenVINO and in ONNX."""
@@ -25,13 +25,11 @@ class AccuracyControl:
     """Layers that cost most accuracy stay in float32, until the drop is allowed.
 
     Attributes:
-        batches: inputs of the graph, on which accuracy is measured.
-        score: returns the accuracy of a function that computes the graph; higher is better.
+        score: returns the accuracy of a loaded graph; higher is better.
         max_drop: of the score.
     """
 
-    batches: Sequence[Arrays]
-    score: Callable[[Callable[[Arrays], Arrays]], float]
+    score: Callable[[Session], float]
     max_drop: float
 
 
@@ -57,8 +55,9 @@ def quantize_openvino(
         quantized = nncf.quantize_with_accuracy_control(
             graph,
             calibration_dataset=dataset,
-            validation_dataset=nncf.Dataset(list(control.batches)),
-            validation_fn=lambda model, items: (_score(control, model, names), None),
+            # The score is that of all of val, which the function reads by itself.
+            validation_dataset=nncf.Dataset([0]),
+            validation_fn=lambda model, items: (control.score(OpenVINOSession(model)), None),
             max_drop=control.max_drop,
             drop_type=nncf.DropType.ABSOLUTE,
             **settings,
@@ -93,16 +92,6 @@ def _settings(nncf: Any, ignored: Sequence[str], num_images: int) -> dict[str, A
         "subset_size": num_images,
         "ignored_scope": nncf.IgnoredScope(names=list(ignored), validate=False),
     }
-
-
-def _score(control: AccuracyControl, model: Any, names: Sequence[str]) -> float:
-    outputs = [output.get_any_name() for output in model.outputs]
-
-    def run(inputs: Arrays) -> Arrays:
-        values = model({name: inputs[name] for name in names})
-        return {name: values[index].copy() for index, name in enumerate(outputs)}
-
-    return control.score(run)
 
 
 def _openvino_decoding(graph: Any) -> list[str]:

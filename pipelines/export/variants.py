@@ -4,35 +4,38 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from backbones.catalog.licenses import license_of
 from backbones.catalog.lookup import resolve
-from pipelines.base.cores import num_cores
 from pipelines.base.records import Category, DatasetIndex
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import padded_size
+from pipelines.evaluation.conditions import main_metrics
 from pipelines.export.evaluation import score_networks
 from pipelines.export.example import example_text
 from pipelines.export.gate import MAX_DROP, decide
 from pipelines.export.graph import Nms
 from pipelines.export.inputs import calibration_inputs, one_image
 from pipelines.export.model_card import model_card
+from pipelines.export.new_folder import new_folder, replace_folder
 from pipelines.export.onnx_file import OnnxGraph, write_onnx
 from pipelines.export.openvino_file import write_openvino
 from pipelines.export.parity import ParityMeter
-from pipelines.export.quantization import quantize_onnx, quantize_openvino
+from pipelines.export.quantization import AccuracyControl, quantize_onnx, quantize_openvino
 from pipelines.export.timing import cpu_name, times_in_turns
 from pipelines.inference.export import own_version
 from pipelines.inference.network import TorchNetwork
 from pipelines.model import MultiTaskModel
 from pipelines.run_folder.exports_layout import ExportsDir, VariantDir
-from pipelines.run_folder.files import remove_folder, rename_synced, write_atomic
+from pipelines.run_folder.files import write_atomic
+from pipelines.runtimes.base import Session
 from pipelines.runtimes.network import ExportedNetwork
 from pipelines.runtimes.rows import RUNTIMES
 from pipelines.spec.data import ImageSize
@@ -127,7 +130,7 @@ def export_variant(
         NumericsError: the export predicts numbers that are not finite.
     """
     target = exports.variant(variant_name(request.runtime, request.precision))
-    with _new_folder(exports) as folder:
+    with new_folder(exports) as folder:
         report("writing the graph")
         graph = _write_graph(source, request, folder, report)
         described = _described(source, request, folder, graph)
@@ -138,30 +141,8 @@ def export_variant(
         new.card.write_text(model_card(described, source.job.name), "utf-8")
         content = described.model_dump(mode="json")
         write_atomic(new.description, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        _replace(target.path, folder)
+        replace_folder(target.path, folder)
     return described
-
-
-@contextmanager
-def _new_folder(exports: ExportsDir) -> Iterator[Path]:
-    """Yield a hidden folder, which is removed if it was not renamed; those of killed exports are removed too."""
-    exports.path.mkdir(parents=True, exist_ok=True)
-    for left in exports.path.glob(".new-*"):
-        remove_folder(left)
-    folder = Path(tempfile.mkdtemp(prefix=".new-", dir=exports.path))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        remove_folder(folder)
-
-
-def _replace(target: Path, folder: Path) -> None:
-    old = folder.with_name(f"{folder.name}-old")
-    if target.exists():
-        target.rename(old)
-    rename_synced(folder, target)
-    remove_folder(old)
 
 
 def _write_graph(
@@ -186,8 +167,29 @@ def _write_graph(
             quantize_onnx(float_onnx, target, inputs)
         else:
             write_openvino(float_onnx, float_graph)
-            quantize_openvino(float_graph, target, inputs)
+            quantize_openvino(float_graph, target, inputs, _accuracy_control(source, request, report))
     return graph
+
+
+def _accuracy_control(
+    source: ExportSource, request: ExportRequest, report: Callable[[str], None]
+) -> AccuracyControl | None:
+    """Return what keeps the integers accurate: the score is the worst change of a main metric from torch."""
+    if not request.accuracy_aware:
+        return None
+    model = source.job.model
+    (reference,) = score_networks([source.network], model, source.index, source.data)
+    names = [f"val/{task}/{metric}" for task, metric in main_metrics(model).items()]
+
+    def score(session: Session) -> float:
+        network = ExportedNetwork(session, model, source.model.temperatures)
+        (own,) = score_networks([network], model, source.index, source.data)
+        changes = [(own[name] or 0.0) - value for name in names if (value := reference[name]) is not None]
+        worst = min(changes, default=0.0)
+        report(f"worst change of a main metric on val: {worst:+.4f}")
+        return worst
+
+    return AccuracyControl(score, request.allowed_drop)
 
 
 def _size_hw(image_size: ImageSize) -> tuple[int, int]:
@@ -238,7 +240,7 @@ def _evaluated(
     source: ExportSource, request: ExportRequest, folder: Path, described: ExportedVariant
 ) -> ExportedVariant:
     """Return the description with metrics, parity, times and the decision."""
-    session = RUNTIMES[request.runtime].load(folder / described.graph, request.precision)
+    session = RUNTIMES[request.runtime].load(folder / described.graph, request.precision, torch.get_num_threads())
     network = ExportedNetwork(session, described.model, described.temperatures, described.sizes_hw)
     meter = ParityMeter()
     torch_summary, summary = score_networks(
@@ -263,5 +265,9 @@ def _latency(source: ExportSource, network: ExportedNetwork) -> Latency:
     calls = [lambda: source.network.predict(images, sizes), lambda: network.predict(images, sizes)]
     torch_s, runtime_s = (sorted(own)[len(own) // 2] for own in times_in_turns(calls, LATENCY_ROUNDS))
     return Latency(
-        runtime_ms=1000 * runtime_s, torch_ms=1000 * torch_s, threads=num_cores(), size_hw=sizes[0], cpu=cpu_name()
+        runtime_ms=1000 * runtime_s,
+        torch_ms=1000 * torch_s,
+        threads=torch.get_num_threads(),
+        size_hw=sizes[0],
+        cpu=cpu_name(),
     )

@@ -35,23 +35,27 @@ class OpenVINO(Runtime):
     graph_file = "model.xml"
 
     def load(self, graph: Path, precision: str, threads: int | None = None) -> Session:
-        return _OpenVINOSession(graph, precision, threads)
-
-
-class _OpenVINOSession:
-    def __init__(self, graph: Path, precision: str, threads: int | None) -> None:
         core = import_openvino().Core()
         properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[precision]}
         if threads is not None:
             properties["INFERENCE_NUM_THREADS"] = threads
-        self._model = core.compile_model(core.read_model(graph), "CPU", properties)
+        return OpenVINOSession(core.compile_model(core.read_model(graph), "CPU", properties))
+
+
+class OpenVINOSession:
+    """A graph that OpenVINO has compiled."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
         self._outputs = [output.get_any_name() for output in self._model.outputs]
 
     @property
     def input_names(self) -> Sequence[str]:
+        """The names of the inputs."""
         return [given.get_any_name() for given in self._model.inputs]
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Return the outputs by name, see `Session.run`."""
         request = self._model.create_infer_request()
         values = request.infer({name: inputs[name] for name in self.input_names})
         return {name: values[index].copy() for index, name in enumerate(self._outputs)}
