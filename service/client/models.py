@@ -86,7 +86,7 @@ class ModelsClient(Client):
         return read_answer(ExportList, self.call("GET", f"{_version_path(name, number)}/exports"))
 
     def export(self, name: str, number: int, request: Mapping[str, Any]) -> JobView:
-        """Submit a job that exports a version, see `ExportRequest`."""
+        """Submit a job that exports a version, see `VersionExportRequest`."""
         headers = {"Idempotency-Key": str(uuid.uuid4())} | JSON_HEADERS
         path = f"{_version_path(name, number)}/exports"
         return read_answer(JobView, self.call("POST", path, content=json_body(request), headers=headers))

@@ -11,7 +11,7 @@ from service.rest.job_request import ResourcesRequest
 from service.rest.schemas import Answer
 
 
-class ExportRequest(ExportSettings):
+class VersionExportRequest(ExportSettings):
     """An export of a version, as a job; see also `JobRequest`."""
 
     name: Name | None = Field(None, description="name of the job; by default the name of the model")

@@ -14,7 +14,7 @@ from service.api.routes.model_versions import VersionNumber
 from service.api.thread_pools import Work
 from service.jobs.kinds.export import ExportKind
 from service.jobs.submission import JobSubmission
-from service.rest.export_schemas import ExportList, ExportRequest, ExportView
+from service.rest.export_schemas import ExportList, ExportView, VersionExportRequest
 from service.rest.problems import problems
 from service.rest.schemas import JobView
 from service.scopes import Scope
@@ -43,7 +43,7 @@ def list_exports(name: ModelName, version: VersionNumber, registry: RegistryDep)
 async def submit_export(
     name: ModelName,
     version: VersionNumber,
-    body: ExportRequest,
+    body: VersionExportRequest,
     response: Response,
     jobs: JobsDep,
     principal: PrincipalDep,
