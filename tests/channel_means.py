@@ -13,7 +13,11 @@ CLASSES = ("red", "green", "blue")
 
 
 def write_channel_means(
-    folder: Path, job: JobSpec, reasons: tuple[str, ...] = (), runtime_ms: float = 10
+    folder: Path,
+    job: JobSpec,
+    reasons: tuple[str, ...] = (),
+    runtime_ms: float = 10,
+    size_hw: tuple[int, int] | None = None,
 ) -> ExportedVariant:
     """Write an export for ONNX Runtime, whose scores of the task `scene` are the means of the image's channels.
 
@@ -22,6 +26,7 @@ def write_channel_means(
         job: the document of the model, with this one task.
         reasons: why it may not be served; by default it may.
         runtime_ms: time of one image; torch needs 20 ms.
+        size_hw: the only size of images that the graph takes; None: it takes any.
     """
     variant = ExportedVariant(
         pyramidion="1",
@@ -31,6 +36,7 @@ def write_channel_means(
         graph="model.onnx",
         size_bytes=1,
         inputs=(),
+        sizes_hw=None if size_hw is None else (size_hw,),
         image_size=job.data.image_size,
         model=job.model,
         categories={"scene": tuple(Category(number, name) for number, name in enumerate(CLASSES, 1))},
@@ -42,11 +48,11 @@ def write_channel_means(
     )
     folder.mkdir(parents=True)
     VariantDir(folder).description.write_text(variant.model_dump_json())
-    _write_graph(folder / variant.graph)
+    _write_graph(folder / variant.graph, size_hw or ("height", "width"))
     return variant
 
 
-def _write_graph(path: Path) -> None:
+def _write_graph(path: Path, size_hw: tuple[int, int] | tuple[str, str]) -> None:
     axes = helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])
     scale = helper.make_tensor("scale", TensorProto.FLOAT, [], [255.0])
     nodes = [
@@ -54,7 +60,7 @@ def _write_graph(path: Path) -> None:
         helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
         helper.make_node("Div", ["means", "scale"], ["scene.scores"]),
     ]
-    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 3, "height", "width"])
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 3, *size_hw])
     scores = helper.make_tensor_value_info("scene.scores", TensorProto.FLOAT, ["batch", 3])
     graph = helper.make_graph(nodes, "channel means", [images], [scores], [axes, scale])
     save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), str(path))

@@ -241,7 +241,7 @@ def _evaluated(
 ) -> ExportedVariant:
     """Return the description with metrics, parity, times and the decision."""
     session = RUNTIMES[request.runtime].load(folder / described.graph, request.precision, torch.get_num_threads())
-    network = ExportedNetwork(session, described.model, described.temperatures)
+    network = ExportedNetwork(session, described.model, described.temperatures, described.sizes_hw)
     meter = ParityMeter()
     torch_summary, summary = score_networks(
         [source.network, network], source.job.model, source.index, source.data, observe=meter.add

@@ -19,6 +19,7 @@ from pipelines.spec.exported_variant import ExportedVariant
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.evaluation_log import log_export
 from pipelines.tracking.mlflow_store import find_store
+from pipelines.tracking.version_exports import add_to_versions
 
 _FOR_GRAPHS = ("onnx", "onnxscript")
 _FOR_INTEGERS = ("openvino", "nncf")
@@ -44,7 +45,9 @@ def export_run(path: Path, request: ExportRequest, places: Places) -> ExportedVa
     write_report(exports)
     if job.tracking is not None:
         step = load_run(run_dir, job).step
-        log_export(find_store(runs_root()), run_dir, export_metrics(variant), step, _warn)
+        store = find_store(runs_root())
+        log_export(store, run_dir, export_metrics(variant), step, _warn)
+        add_to_versions(store, run_dir, exports.variant(variant.name).path, variant.result, _warn)
     return variant
 
 

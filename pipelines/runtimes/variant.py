@@ -56,4 +56,4 @@ def load_variant(folder: Path, threads: int | None = None) -> "ExportedNetwork":
         reason = str(error).strip().rpartition("\n")[2]
         message = f"{variant.graph} cannot be loaded by {runtime.name} ({reason}); export the model again"
         raise ConfigError(FieldProblem(str(folder), message)) from error
-    return ExportedNetwork(session, variant.model, variant.temperatures)
+    return ExportedNetwork(session, variant.model, variant.temperatures, variant.sizes_hw)

@@ -29,7 +29,7 @@ def log_evaluation(
     files = [(run_dir.result, folder)]
     if run_dir.plots.is_dir():
         files += [(path, f"{folder}/{run_dir.plots.name}") for path in sorted(run_dir.plots.iterdir())]
-    _log(store, run_dir, metrics, step, files, warn)
+    _log(store, run_of_trainer(run_dir.path, store), metrics, step, files, warn)
 
 
 def log_export(
@@ -38,19 +38,25 @@ def log_export(
     """Add the metrics of an export, and the report of all exports, to the MLflow run of its run folder; see
     `log_evaluation`."""
     report = ExportsDir.of(run_dir.path).report
-    _log(store, run_dir, metrics, step, [(report, report.parent.name)], warn)
+    _log(store, run_of_trainer(run_dir.path, store), metrics, step, [(report, report.parent.name)], warn)
+
+
+def log_export_of_version(
+    store: Store, run_id: str, metrics: Mapping[str, float | None], warn: Callable[[str], None]
+) -> None:
+    """Add the metrics of an export to the MLflow run that has registered its version; see `log_evaluation`."""
+    _log(store, run_id, metrics, 0, [], warn)
 
 
 def _log(
     store: Store,
-    run_dir: RunDir,
+    run_id: str | None,
     metrics: Mapping[str, float | None],
     step: int,
     files: Sequence[tuple[Path, str]],
     warn: Callable[[str], None],
 ) -> None:
     """Add metrics, and files with the folder of each among the artifacts."""
-    run_id = run_of_trainer(run_dir.path, store)
     if run_id is None:
         return
     try:
@@ -63,4 +69,5 @@ def _log(
         for path, folder in files:
             client.log_artifact(run_id, str(path), folder)
     except Exception as error:  # No error of MLflow may hide a result that is written.
-        warn(f"MLflow at {store.label} does not have this result: {one_line(error)}; see {files[0][0]}")
+        advice = "".join(f"; see {path}" for path, _ in files[:1])
+        warn(f"MLflow at {store.label} does not have this result: {one_line(error)}{advice}")
