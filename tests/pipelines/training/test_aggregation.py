@@ -259,6 +259,7 @@ def test_training_changes_gradients_of_shared_parameters_but_not_of_heads(
 ) -> None:
     """The training has steps of two batches, bf16, clipping and averaged weights."""
     small_document["trainer"] |= {"max_epochs": 1, "precision": "bf16-mixed"}
+    small_document["data"]["image_size"] = 64
     steps = {}
     for rule in ("none", "pcgrad", "mgda"):
         small_document["model"]["aggregate"] = rule
