@@ -92,8 +92,9 @@ test-matrix: .venv-py311-torch211/.installed .venv-py312-torch215/.installed ## 
 
 bench: bench-predict bench-service bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed ## every benchmark
 
-bench-predict: install ## predictions over REST against the model alone (2 minutes on 2 quiet cores)
+bench-predict: install ## predictions over REST against the model alone (5 minutes on 2 quiet cores)
 	$(BIN)/python -m tests.bench.predict
+	$(BIN)/python -m tests.bench.predict --runtime openvino
 
 bench-service: install ## latencies of the API under idle and slow connections, a silent MLflow and 500 listeners (two minutes)
 	$(BIN)/python -m tests.bench.service

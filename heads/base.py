@@ -10,8 +10,10 @@ from functools import reduce
 from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
+
+from heads.exportable import ExportableHead
 
 Features = Mapping[str, Tensor]
 """c3..c5 and p3..p7 by name, each (B, C, H, W)."""
@@ -243,7 +245,7 @@ class EmbeddingPrediction(Prediction):
     embeddings: Tensor
 
 
-class Head(nn.Module):
+class Head(ExportableHead):
     """Layers, loss and decoding of one task.
 
     `loss` sees labeled images only: the caller drops the others from features, targets and sizes.
@@ -291,8 +293,3 @@ class Head(nn.Module):
     ) -> list[Any]:
         """Return one prediction per image, float32, boxes clipped to `image_sizes_hw` (sizes before padding)."""
         raise NotImplementedError
-
-    def graph_outputs(self, raw: Any, image_sizes_hw: Tensor) -> dict[str, Tensor]:
-        """Return by name what an exported graph computes of `decode`, given the sizes (B, 2); the `decoder` of the
-        settings does the rest. Raises NotImplementedError for heads that cannot be exported."""
-        raise NotImplementedError(f"{type(self).__name__} has no graph_outputs, so it cannot be exported")

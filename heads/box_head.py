@@ -16,10 +16,11 @@ from heads.base import BoxTarget, Features, LevelSpec
 from heads.box_coding import encode_deltas
 from heads.dense import select_levels
 from heads.detection_spec import FasterRCNNHeadSpec
+from heads.exportable import ObjectRows
 from heads.losses import NEGATIVE, smooth_l1_loss
 from heads.matching import gather_labels, match_anchors, pad_targets
 from heads.normalizer import Normalizer
-from heads.pooling import PyramidRoIAlign
+from heads.pooling import PyramidRoIAlign, rows_of
 from heads.proposals import Proposals
 from heads.roi_align import roi_align
 from heads.sampling import random_priorities, sample
@@ -74,8 +75,8 @@ class BoxHead(nn.Module):
         self.background_output = _output_layer(spec.roi_channels, 1, std=0.01)
         self.box_output = _output_layer(spec.roi_channels, 4 * num_classes, std=0.001)
 
-    def forward(self, features: Features, proposals: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return logits (R, K + 1), background last, and deltas (R, 4, K), float32, of proposals (P, 4) of B images.
+    def forward(self, features: Features, proposals: ObjectRows) -> tuple[Tensor, Tensor]:
+        """Return logits (R, K + 1), background last, and deltas (R, 4, K), float32, of the proposals of all images.
 
         The deltas are multiplied by `DELTA_WEIGHTS`.
         """
@@ -122,7 +123,7 @@ class BoxHead(nn.Module):
         1/9) of the deltas of the positive ones for their class. The count of both is the number of samples. Both are
         totals of the normalizer.
         """
-        logits, deltas = self(features, [own.proposals_xyxy for own in samples])
+        logits, deltas = self(features, rows_of([own.proposals_xyxy for own in samples]))
         labels = torch.cat([own.labels for own in samples])
         images = torch.cat([torch.full_like(own.labels, image) for image, own in enumerate(samples)])
         proposals = torch.cat([own.proposals_xyxy for own in samples])

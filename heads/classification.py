@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heads.base import ClassPrediction, ClassTarget, Features, Head, LevelSpec, LossTerms, MixedClassTarget
+from heads.exportable import ObjectRows
 from heads.pooling import pool_maps
 from heads.spec import ClassificationHeadSpec
 
@@ -66,7 +67,9 @@ class ClassificationHead(Head):
     ) -> list[ClassPrediction]:
         return decode_scores({"scores": self.scores(raw)}, self.spec, image_sizes_hw)
 
-    def graph_outputs(self, raw: Tensor, image_sizes_hw: Tensor) -> dict[str, Tensor]:
+    def graph_outputs(
+        self, raw: Tensor, image_sizes_hw: Tensor, objects: ObjectRows | None = None
+    ) -> dict[str, Tensor]:
         """Return the `scores` (B, K)."""
         return {"scores": self.scores(raw)}
 

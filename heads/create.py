@@ -6,6 +6,7 @@ from pkgutil import resolve_name
 from torch import Tensor
 
 from heads.base import Head, LevelSpec, Prediction
+from heads.graph_detections import OUTPUTS, split_detections
 from heads.head_spec import HeadSpec
 
 
@@ -42,8 +43,10 @@ def decode_graph_outputs(
 
     Args:
         spec: settings of the head.
-        outputs: of `Head.graph_outputs`, by name.
+        outputs: of `Head.graph_outputs` or `Head.graph_detections`, by name.
         image_sizes_hw: sizes before padding.
     """
+    if set(outputs) == set(OUTPUTS):
+        return list(split_detections(outputs, image_sizes_hw))
     predictions: list[Prediction] = resolve_name(spec.decoder)(outputs, spec, image_sizes_hw)
     return predictions

@@ -7,12 +7,25 @@ of geometry per row.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from heads.base import BoxPrediction, Features, Head, LevelSpec, LossTerms
 from heads.detection_spec import DenseHeadSpec, Norm
+from heads.exportable import ObjectRows
+from heads.graph_detections import (
+    MISSING,
+    best_of_levels,
+    by_class,
+    clip_boxes,
+    drop_empty,
+    require_plain_nms,
+    rows_of_detections,
+    suppress_all,
+    take_rows,
+)
 from heads.norm import group_norm
 from heads.normalizer import Normalizer
 from heads.postprocess import select_candidates, select_detections
@@ -53,6 +66,7 @@ class DenseHead(Head):
         ValueError: a level is unknown, or channels differ between levels.
     """
 
+    finds_objects: ClassVar[bool] = True
     spec: DenseHeadSpec
 
     def __init__(
@@ -112,7 +126,9 @@ class DenseHead(Head):
             image_sizes_hw,
         )
 
-    def graph_outputs(self, raw: DenseOutputs, image_sizes_hw: Tensor) -> dict[str, Tensor]:
+    def graph_outputs(
+        self, raw: DenseOutputs, image_sizes_hw: Tensor, objects: ObjectRows | None = None
+    ) -> dict[str, Tensor]:
         """Return `scores` (B, N, K), `boxes` (B, N, 4) in xyxy, not clipped, and the `level` (N,) int64 of each row."""
         num_images, num_rows = raw.box_codes.shape[:2]
         geometry = self.geometry(raw).expand(num_images, num_rows, -1)
@@ -120,6 +136,20 @@ class DenseHead(Head):
         lengths = self._level_lengths(raw)
         levels = torch.cat([torch.full((length,), level) for level, length in enumerate(lengths)])
         return {"scores": self.scores(raw), "boxes": boxes.view(num_images, num_rows, 4), "level": levels}
+
+    def graph_detections(self, raw: DenseOutputs, image_sizes_hw: Tensor) -> dict[str, Tensor]:
+        spec, num_classes = self.spec, self.num_classes
+        require_plain_nms(spec)
+        outputs = self.graph_outputs(raw, image_sizes_hw)
+        scores = outputs["scores"].flatten(1)
+        scores = torch.where(scores > spec.score_threshold, scores, MISSING)
+        lengths = [length * num_classes for length in self._level_lengths(raw)]
+        best, cells = best_of_levels(scores, lengths, spec.candidates_per_level)
+        labels = cells % num_classes
+        boxes = clip_boxes(take_rows(outputs["boxes"], cells // num_classes), image_sizes_hw)
+        of_classes = by_class(drop_empty(best, boxes), labels, num_classes)
+        kept = suppress_all(boxes, of_classes, nms_iou=spec.nms_iou, limit=spec.max_detections)
+        return rows_of_detections(boxes, kept.amax(dim=1), labels, max_detections=spec.max_detections)
 
     def _level_lengths(self, raw: DenseOutputs) -> list[int]:
         return [height * width * self.anchors_per_cell for height, width in raw.sizes_hw]

@@ -169,6 +169,7 @@ class FasterRCNNHeadSpec(AnchorHeadSpec):
     """Faster R-CNN: proposals from anchors on every pyramid level, then classes and boxes from their features."""
 
     implementation = "heads.faster_rcnn:FasterRCNNHead"
+    decoder = "heads.faster_rcnn:decode_proposals"
     losses = ("bce", "smooth_l1", "cross_entropy")
     paper = "1506.01497"
 

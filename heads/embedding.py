@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heads.base import BoxTarget, EmbeddingPrediction, Features, Head, IdentityTarget, LevelSpec, LossTerms
+from heads.exportable import ObjectRows
 from heads.gather import gather_rows
 from heads.metric_losses import can_use, create_metric_loss
 from heads.norm import group_norm
-from heads.pooling import PyramidRoIAlign, pool_maps
+from heads.pooling import PyramidRoIAlign, pool_maps, rows_of
 from heads.spec import EmbeddingHeadSpec
 
 
@@ -86,7 +87,9 @@ class ImageEmbeddingHead(EmbeddingHead):
     ) -> list[EmbeddingPrediction]:
         return [EmbeddingPrediction(embedding) for embedding in raw]
 
-    def graph_outputs(self, raw: Tensor, image_sizes_hw: Tensor) -> dict[str, Tensor]:
+    def graph_outputs(
+        self, raw: Tensor, image_sizes_hw: Tensor, objects: ObjectRows | None = None
+    ) -> dict[str, Tensor]:
         """Return the `embeddings` (B, D)."""
         return {"embeddings": raw}
 
@@ -116,16 +119,16 @@ class ObjectEmbeddingHead(EmbeddingHead):
         """Return the levels that boxes are pooled from."""
         return {level: features[level] for level in self.levels}
 
-    def embed(self, raw: Features, boxes_xyxy: Sequence[Tensor]) -> Tensor:
-        """Return embeddings (N, D), float32, of the boxes (N_i, 4) of all images, image by image."""
-        pooled = self.trunk(self.roi_align(raw, boxes_xyxy))
+    def embed(self, raw: Features, objects: ObjectRows) -> Tensor:
+        """Return embeddings (N, D), float32, of the boxes of all images."""
+        pooled = self.trunk(self.roi_align(raw, objects))
         return functional.normalize(self.linear(pool_maps(pooled, "avgmax")).float(), dim=1)
 
     def loss(self, raw: Features, targets: Sequence[BoxTarget], image_sizes_hw: Sequence[tuple[int, int]]) -> LossTerms:
         is_used = [~target.is_crowd & (target.identities >= 0) for target in targets]
         boxes = [target.boxes_xyxy[used] for target, used in zip(targets, is_used, strict=True)]
         identities = torch.cat([target.identities[used] for target, used in zip(targets, is_used, strict=True)])
-        return self.joint_loss(self.embed(raw, boxes), identities)
+        return self.joint_loss(self.embed(raw, rows_of(boxes)), identities)
 
     def decode(
         self,
@@ -141,14 +144,29 @@ class ObjectEmbeddingHead(EmbeddingHead):
         if boxes_xyxy is None:
             raise ValueError("boxes_xyxy: got None; a head that embeds objects needs one tensor (N, 4) per image")
         counts = [boxes.shape[0] for boxes in boxes_xyxy]
-        return [EmbeddingPrediction(rows) for rows in torch.split(self.embed(raw, boxes_xyxy), counts)]
+        return [EmbeddingPrediction(rows) for rows in torch.split(self.embed(raw, rows_of(boxes_xyxy)), counts)]
+
+    def graph_outputs(
+        self, raw: Features, image_sizes_hw: Tensor, objects: ObjectRows | None = None
+    ) -> dict[str, Tensor]:
+        """Return the `embeddings` (R, D) of the objects, and their `images` (R,).
+
+        Raises:
+            ValueError: `objects` is None.
+        """
+        if objects is None:
+            raise ValueError("objects: got None; a head that embeds objects needs the rows of a detection task")
+        return {"embeddings": self.embed(raw, objects), "images": objects.images}
 
 
 def decode_embeddings(
     outputs: Mapping[str, Tensor], spec: EmbeddingHeadSpec, image_sizes_hw: Sequence[tuple[int, int]]
 ) -> list[EmbeddingPrediction]:
     """Return the same as the `decode` of the head, given its `graph_outputs`."""
-    return [EmbeddingPrediction(embedding) for embedding in outputs["embeddings"]]
+    embeddings = outputs["embeddings"]
+    if spec.of == "image":
+        return [EmbeddingPrediction(embedding) for embedding in embeddings]
+    return [EmbeddingPrediction(embeddings[outputs["images"] == image]) for image in range(len(image_sizes_hw))]
 
 
 def create_embedding_head(

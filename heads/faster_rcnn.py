@@ -6,8 +6,9 @@ Detection", arXiv 1612.03144.
 Legend: B images, P proposals of one image, R proposals of all images, K classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,8 +17,11 @@ from heads.base import BoxPrediction, BoxTarget, Features, Head, LevelSpec, Loss
 from heads.box_coding import decode_deltas
 from heads.box_head import DELTA_WEIGHTS, BoxHead
 from heads.detection_spec import FasterRCNNHeadSpec
+from heads.exportable import ObjectRows
+from heads.graph_detections import MISSING, clip_boxes, drop_empty, require_plain_nms, rows_of_detections, suppress_all
 from heads.matching import pad_targets
 from heads.normalizer import Normalizer
+from heads.pooling import rows_of
 from heads.postprocess import select_candidates, select_detections
 from heads.proposals import ProposalNetwork, ProposalOutputs
 from heads.sampling import random_priorities
@@ -48,6 +52,7 @@ class FasterRCNNHead(Head):
         num_classes: K, without background.
     """
 
+    finds_objects: ClassVar[bool] = True
     spec: FasterRCNNHeadSpec
     num_batches: Tensor
     """() int64: number of batches that the head was trained with."""
@@ -105,20 +110,92 @@ class FasterRCNNHead(Head):
         boxes_xyxy: Sequence[Tensor] | None = None,
     ) -> list[BoxPrediction]:
         """Return the detections of each image, best first, clipped to the image; images do not affect each other."""
-        spec, network = self.spec, self.proposal_network
+        network = self.proposal_network
         found = network.propose(raw.proposals, network.anchors(raw.proposals), image_sizes_hw)
-        proposals = [own.boxes_xyxy for own in found]
-        counts = [len(own) for own in proposals]
-        logits, deltas = self.box_head(raw.features, proposals)
-        scores_RK = logits.softmax(dim=1)[:, :-1]
-        deltas = deltas / deltas.new_tensor(DELTA_WEIGHTS)[:, None]
-        predictions = []
-        for scores_PK, deltas_P4K, own, size_hw in zip(
-            scores_RK.split(counts), deltas.split(counts), proposals, image_sizes_hw, strict=True
-        ):
-            scores, rows, labels = select_candidates(
-                scores_PK, [len(own)], score_threshold=spec.score_threshold, per_level=scores_PK.numel()
-            )
-            boxes = decode_deltas(deltas_P4K[rows, :, labels], own[rows])
-            predictions.append(select_detections(boxes, scores, labels, size_hw, spec))
-        return predictions
+        proposals = rows_of([own.boxes_xyxy for own in found])
+        scores, deltas = self._second_stage(raw.features, proposals)
+        counts = [len(own.boxes_xyxy) for own in found]
+        return _detections(
+            self.spec,
+            torch.split(scores, counts),
+            lambda rows, labels: decode_deltas(deltas[rows, :, labels], proposals.boxes_xyxy[rows]),
+            image_sizes_hw,
+        )
+
+    def _second_stage(self, features: Features, proposals: ObjectRows) -> tuple[Tensor, Tensor]:
+        """Return scores (R, K) and deltas (R, 4, K) of the proposals of all images."""
+        logits, deltas = self.box_head(features, proposals)
+        return logits.softmax(dim=1)[:, :-1], deltas / deltas.new_tensor(DELTA_WEIGHTS)[:, None]
+
+    def graph_outputs(
+        self, raw: TwoStageOutputs, image_sizes_hw: Tensor, objects: ObjectRows | None = None
+    ) -> dict[str, Tensor]:
+        """Return `scores` (R, K) and `boxes` (R, K, 4) in xyxy, not clipped, of the proposals of all images, and their
+        `images` (R,)."""
+        boxes_BP4, is_used_BP = self.proposal_network.propose_all(raw.proposals, image_sizes_hw)
+        images, places = is_used_BP.nonzero().unbind(1)
+        proposals = ObjectRows(boxes_BP4[images, places], images)
+        scores, boxes = self._scored_boxes(raw, proposals)
+        return {"scores": scores, "boxes": boxes, "images": images}
+
+    def _scored_boxes(self, raw: TwoStageOutputs, proposals: ObjectRows) -> tuple[Tensor, Tensor]:
+        """Return scores (R, K) and boxes (R, K, 4) of the proposals of all images."""
+        scores, deltas = self._second_stage(raw.features, proposals)
+        return scores, decode_deltas(deltas.transpose(1, 2), proposals.boxes_xyxy[:, None])
+
+    def graph_detections(self, raw: TwoStageOutputs, image_sizes_hw: Tensor) -> dict[str, Tensor]:
+        spec = self.spec
+        require_plain_nms(spec)
+        boxes_BP4, is_used_BP = self.proposal_network.propose_all(raw.proposals, image_sizes_hw)
+        images, places = is_used_BP.nonzero().unbind(1)
+        scores_RK, boxes_RK4 = self._scored_boxes(raw, ObjectRows(boxes_BP4[images, places], images))
+        num_images, num_places = is_used_BP.shape
+        num_classes = scores_RK.shape[1]
+        scores = scores_RK.new_full((num_images, num_places, num_classes), MISSING)
+        scores[images, places] = torch.where(scores_RK > spec.score_threshold, scores_RK, MISSING)
+        boxes = boxes_RK4.new_zeros((num_images, num_places, num_classes, 4))
+        boxes[images, places] = boxes_RK4
+        # A group of candidates is a class of an image, since every class has its own boxes.
+        boxes = clip_boxes(boxes.flatten(1, 2), image_sizes_hw)
+        scores = drop_empty(scores.flatten(1), boxes)
+        of_classes = boxes.view(num_images, num_places, num_classes, 4).transpose(1, 2).flatten(0, 1)
+        scores_GP = scores.view(num_images, num_places, num_classes).transpose(1, 2).flatten(0, 1)
+        kept = suppress_all(of_classes, scores_GP[:, None], nms_iou=spec.nms_iou, limit=spec.max_detections)
+        kept_BPK = kept.view(num_images, num_classes, num_places).transpose(1, 2)
+        labels = torch.arange(num_classes, device=boxes.device).expand(num_images, num_places, -1)
+        return rows_of_detections(boxes, kept_BPK.flatten(1), labels.flatten(1), max_detections=spec.max_detections)
+
+
+def decode_proposals(
+    outputs: Mapping[str, Tensor], spec: FasterRCNNHeadSpec, image_sizes_hw: Sequence[tuple[int, int]]
+) -> list[BoxPrediction]:
+    """Return the same as `FasterRCNNHead.decode`, given its `graph_outputs`."""
+    boxes, images = outputs["boxes"], outputs["images"]
+    counts = images.bincount(minlength=len(image_sizes_hw)).tolist()
+    scores = torch.split(outputs["scores"], counts)
+    return _detections(spec, scores, lambda rows, labels: boxes[rows, labels], image_sizes_hw)
+
+
+def _detections(
+    spec: FasterRCNNHeadSpec,
+    scores_PK: Sequence[Tensor],
+    boxes_of: Callable[[Tensor, Tensor], Tensor],
+    image_sizes_hw: Sequence[tuple[int, int]],
+) -> list[BoxPrediction]:
+    """Return the detections of each image.
+
+    Args:
+        spec: the head's settings.
+        scores_PK: of the proposals of each image.
+        boxes_of: returns the boxes (M, 4) of proposals (M,), counted over all images, for classes (M,).
+        image_sizes_hw: sizes before padding.
+    """
+    predictions, start = [], 0
+    for own, size_hw in zip(scores_PK, image_sizes_hw, strict=True):
+        scores, rows, labels = select_candidates(
+            own, [len(own)], score_threshold=spec.score_threshold, per_level=own.numel()
+        )
+        boxes = boxes_of(start + rows, labels)
+        start += len(own)
+        predictions.append(select_detections(boxes, scores, labels, size_hw, spec))
+    return predictions

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from heads.base import Features, LevelSpec
+from heads.exportable import ObjectRows
 from heads.spec import Pool
 
 
@@ -21,6 +22,12 @@ def pool_maps(maps: Tensor, how: Pool) -> Tensor:
     if how in ("max", "avgmax"):
         parts.append(maps.amax(dim=(2, 3)))
     return torch.cat(parts, dim=1)
+
+
+def rows_of(boxes_xyxy: Sequence[Tensor]) -> ObjectRows:
+    """Return the boxes (N_i, 4) of each image as rows."""
+    images = [torch.full(own.shape[:1], image, device=own.device) for image, own in enumerate(boxes_xyxy)]
+    return ObjectRows(torch.cat(list(boxes_xyxy)), torch.cat(images))
 
 
 class PyramidRoIAlign(nn.Module):
@@ -56,14 +63,13 @@ class PyramidRoIAlign(nn.Module):
         self.aligned = aligned
         self.pool = pool
 
-    def forward(self, features: Features, boxes_xyxy: Sequence[Tensor]) -> Tensor:
-        """Return (N, C, size, size), float32, in the order of the boxes, which are one tensor (N_i, 4) per image.
+    def forward(self, features: Features, objects: ObjectRows) -> Tensor:
+        """Return (N, C, size, size), float32, in the order of the boxes.
 
         Sampling runs in float32 for features of any type. Every level is in the autograd graph, even without boxes on
         it, so that every parameter has a gradient.
         """
-        boxes = torch.cat(list(boxes_xyxy)).float()
-        images = torch.cat([boxes.new_full(own.shape[:1], number) for number, own in enumerate(boxes_xyxy)])
+        boxes, images = objects.boxes_xyxy.float(), objects.images.float()
         levels = self.levels_of(boxes)
         pooled, positions = [], []
         for number, (level, spec) in enumerate(self.specs.items()):
@@ -71,7 +77,11 @@ class PyramidRoIAlign(nn.Module):
             rois = torch.cat((images[here, None], boxes[here] - spec.offset_px), dim=1)
             pooled.append(self.pool(features[level].float(), rois, self.size, 1 / spec.stride, 2, aligned=self.aligned))
             positions.append(here)
-        return torch.cat(pooled)[torch.cat(positions).argsort()]
+        order = torch.cat(positions).argsort()
+        if torch.compiler.is_exporting():
+            # The exporter does not know that every box is on exactly one level.
+            torch._check(order.shape[0] == boxes.shape[0])
+        return torch.cat(pooled)[order]
 
     def levels_of(self, boxes_xyxy: Tensor) -> Tensor:
         """Return the number of the level, 0 for the finest, of each box: (N,) int64."""

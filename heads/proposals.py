@@ -18,6 +18,15 @@ from heads.box_coding import decode_deltas, encode_deltas
 from heads.dense import conv_tower, flatten_levels, output_conv, select_levels
 from heads.detection_spec import FasterRCNNHeadSpec
 from heads.fast_convolution import on_all_maps
+from heads.graph_detections import (
+    LOWEST_SCORE,
+    best_of_levels,
+    by_class,
+    clip_boxes,
+    drop_empty,
+    suppress_all,
+    take_rows,
+)
 from heads.losses import smooth_l1_loss
 from heads.matching import PaddedTargets, match_anchors
 from heads.normalizer import Normalizer
@@ -96,7 +105,7 @@ class ProposalNetwork(nn.Module):
         Overlapping proposals are dropped within each level. Images do not affect each other.
         """
         spec = self.spec
-        lengths = [height * width * self.anchors_per_cell for height, width in raw.sizes_hw]
+        lengths = self._level_lengths(raw)
         ends = torch.tensor(lengths, device=anchors.device).cumsum(0)
         proposals = []
         for logits, deltas, size_hw in zip(raw.objectness.float(), raw.deltas, image_sizes_hw, strict=True):
@@ -113,6 +122,26 @@ class ProposalNetwork(nn.Module):
             )
             proposals.append(Proposals(boxes, rows[kept]))
         return proposals
+
+    def propose_all(self, raw: ProposalOutputs, image_sizes_hw: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same as `propose` inside a graph: boxes (B, P, 4), and whether each is a proposal (B, P)."""
+        spec = self.spec
+        scores, rows = best_of_levels(raw.objectness.float(), self._level_lengths(raw), spec.candidates_per_level)
+        boxes = decode_deltas(take_rows(raw.deltas, rows), self.anchors(raw)[rows])
+        boxes = clip_boxes(boxes, image_sizes_hw)
+        num_levels = len(self.level_specs)
+        levels = torch.arange(num_levels, device=boxes.device).repeat_interleave(spec.candidates_per_level)
+        kept = suppress_all(
+            boxes,
+            by_class(drop_empty(scores, boxes), levels, num_levels),
+            nms_iou=spec.proposal_nms_iou,
+            limit=spec.max_proposals,
+        ).amax(dim=1)
+        best, columns = kept.topk(min(spec.max_proposals, kept.shape[1]))
+        return take_rows(boxes, columns), best > LOWEST_SCORE
+
+    def _level_lengths(self, raw: ProposalOutputs) -> list[int]:
+        return [height * width * self.anchors_per_cell for height, width in raw.sizes_hw]
 
     def loss(
         self,

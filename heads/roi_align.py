@@ -17,7 +17,7 @@ def roi_align(
     He et al. 2017, arXiv 1703.06870, section 3. On the CPU, each bin is a weighted sum of cells, which is an embedding
     bag whose rows are the cells of all images. For 512 boxes and 4 x 96 x 30 x 40 numbers, forward and backward take
     32 ms instead of 148; for 2 x 256 x 100 x 168, 67 instead of 695 (CPU time of one thread, Xeon with AMX). On other
-    devices, this is torchvision's function.
+    devices, and in exported graphs, this is torchvision's function.
 
     Args:
         maps: (B, C, H, W) float32; fastest in channels_last.
@@ -27,7 +27,7 @@ def roi_align(
         sampling_ratio: samples of a bin along each axis.
         aligned: False is half a cell off, and enlarges boxes of less than one cell.
     """
-    if maps.device.type != "cpu":
+    if maps.device.type != "cpu" or torch.compiler.is_exporting():
         found: Tensor = torchvision.ops.roi_align(maps, rois, output_size, spatial_scale, sampling_ratio, aligned)
         return found
     height, width = maps.shape[2:]

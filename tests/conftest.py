@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from pipelines.base.records import Category
 from pipelines.base.suggested_commands import set_data_arguments
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.run_folder.layout import CACHE_VARIABLE
+from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
 from tests.made_once import made_once
 
@@ -181,6 +183,28 @@ def small() -> Iterator[dict[str, Any]]:
 
 def _make_mlflow_store(folder: Path) -> None:
     connect(find_store(folder))
+
+
+@pytest.fixture(scope="session")
+def scene_job(small: dict[str, Any]) -> JobSpec:
+    """A document with one task, whose classes are the channels of an image."""
+    document = copy.deepcopy(small)
+    document["model"]["tasks"] = {"scene": document["model"]["tasks"]["scene"]}
+    document["data"]["sources"]["shapes"]["labels"].pop(0)
+    return JobSpec.model_validate(document)
+
+
+@pytest.fixture(scope="session")
+def scene_model(scene_job: JobSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported model that has not been trained; see `tests.channel_means` for its export to another runtime."""
+    from pipelines.inference.export import export_model
+    from pipelines.model import build_model
+    from tests.channel_means import CLASSES
+
+    categories = {"scene": [Category(number, name) for number, name in enumerate(CLASSES, 1)]}
+    folder = tmp_path_factory.mktemp("scene model")
+    export_model(build_model(scene_job.model, categories), scene_job, categories, folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,12 @@
 """From predictions and labels to the scores of one task, on rank 0."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.base.records import Category, ImageRecord
+from pipelines.base.records import Category, DatasetIndex, ImageRecord, Split
 from pipelines.evaluation.predictions import ImagePredictions, pair_labeled
+from pipelines.spec.model import ModelSpec
 from pipelines.tasks.base import BestThresholds, TaskSetup, TaskSpec
 from pipelines.tasks.kinds import kind_of
 from pipelines.tasks.temperature import FittedTemperature
@@ -18,6 +19,39 @@ class Gallery:
 
     records: Sequence[ImageRecord]
     predictions: Sequence[ImagePredictions]
+
+
+def evaluate_tasks(
+    spec: ModelSpec,
+    index: DatasetIndex,
+    split: Split,
+    predictions: Sequence[ImagePredictions],
+    gallery: Sequence[ImagePredictions],
+    best_thresholds: Mapping[str, BestThresholds] | None = None,
+) -> dict[str, Any]:
+    """Return the entries of all tasks in result.json, sorted by task; see `evaluate_task`.
+
+    Args:
+        spec: `model` of the document.
+        index: the labels and categories.
+        split: that is scored.
+        predictions: one for each labeled image of the split.
+        gallery: predictions for the training split, if a task searches there.
+        best_thresholds: by task; None: find those of these images.
+    """
+    searched = Gallery(index.records["train"], gallery) if spec.gallery_tasks else None
+    return {
+        name: evaluate_task(
+            name,
+            task,
+            index.categories[name],
+            index.records[split],
+            predictions,
+            searched,
+            None if best_thresholds is None else best_thresholds.get(name, {}),
+        )
+        for name, task in sorted(spec.tasks.items())
+    }
 
 
 def evaluate_task(

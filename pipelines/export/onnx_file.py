@@ -1,40 +1,130 @@
 """The graph of a model as an ONNX file."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
 
-from pipelines.export.graph import ExportGraph
+from heads.graph_detections import LOWEST_SCORE
+from pipelines.export.graph import ExportGraph, Nms
 from pipelines.model import MultiTaskModel
 
 OPSET = 20
 """Version of ONNX's operators, which both runtimes have."""
+TRACED_BATCH = 3
+TRACED_HW = (288, 416)
+"""Size of the images that a dynamic graph is traced with. No level has one row or column, and the levels differ: with
+64 x 64, the exporter took sizes that are equal by chance for the same size."""
+POSITIONS = ("pos_embed", "relative_position_bias_table")
+MAX_BATCH = 1024
+MAX_SIDE_PX = 8192
 
 
-def write_onnx(model: MultiTaskModel, path: Path, size_hw: tuple[int, int]) -> None:
-    """Write the graph of a model; the batch, the height and the width are dynamic.
+@dataclass(frozen=True)
+class OnnxGraph:
+    """What callers of a graph need to know. The number of images is dynamic.
+
+    Attributes:
+        inputs: `images`, and `sizes_hw` if the graph uses it.
+        outputs: names such as `cells.scores`.
+        nms: where overlapping boxes are dropped.
+        fixed_size_hw: the only size of images that the graph takes; None: it takes every multiple of 32.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nms: Nms
+    fixed_size_hw: tuple[int, int] | None
+
+
+def write_onnx(model: MultiTaskModel, path: Path, size_hw: tuple[int, int], nms: Nms = "outside") -> OnnxGraph:
+    """Write the graph of a model, and return its properties.
+
+    The height and the width are dynamic if the backbone allows it.
 
     Args:
         model: a trained network; it is not changed.
         path: of the new file.
-        size_hw: multiples of 32, the size of the images that the network is traced with.
+        size_hw: multiples of 32, the size of images of a graph whose height and width cannot be dynamic.
+        nms: see `ExportGraph`.
+
+    Raises:
+        NotImplementedError, ValueError: a head cannot be exported in this way, see `heads.exportable`.
     """
-    graph = ExportGraph(model)
-    images = torch.zeros((2, 3, *size_hw), dtype=torch.uint8)
-    sizes_hw = torch.tensor([size_hw, size_hw])
+    graph = ExportGraph(model, nms)
     with torch.no_grad():
-        names = list(graph(images, sizes_hw))
-        batch = torch.export.Dim("batch", min=1, max=1024)
-        height, width = (32 * torch.export.Dim(name, min=1, max=256) for name in ("rows", "columns"))
-        program = torch.onnx.export(
-            graph,
-            (images, sizes_hw),
-            dynamo=True,
-            dynamic_shapes=({0: batch, 2: height, 3: width}, {0: batch}),
-            input_names=["images", "sizes_hw"],
-            output_names=names,
-            opset_version=OPSET,
-            verbose=False,
+        graph(*_example(size_hw))  # raises errors of the heads before the export, which takes long
+    program, is_dynamic = _trace(graph, size_hw)
+    names = _output_names(program)
+    exported = torch.onnx.export(
+        program,
+        dynamo=True,
+        input_names=["images", "sizes_hw"],
+        output_names=names,
+        opset_version=OPSET,
+        custom_translation_table={torch.ops.pyramidion.non_max_suppression.default: _non_max_suppression()},
+        verbose=False,
+    )
+    assert exported is not None
+    exported.save(str(path))
+    return OnnxGraph(("images", "sizes_hw"), tuple(names), graph.nms, None if is_dynamic else size_hw)
+
+
+def _trace(graph: ExportGraph, size_hw: tuple[int, int]) -> tuple[ExportedProgram, bool]:
+    """Return the traced graph, and whether its height and width are dynamic."""
+    if not has_positions(graph.model.backbone):
+        try:
+            height, width = (32 * Dim(name, min=1, max=MAX_SIDE_PX // 32) for name in ("rows", "columns"))
+            return _trace_at(graph, TRACED_HW, {2: height, 3: width}), True
+        except (RuntimeError, ValueError):
+            # The exporter raises many errors for conditions on sizes that it cannot prove. Others occur again below.
+            pass
+    return _trace_at(graph, size_hw, {}), False
+
+
+def has_positions(backbone: nn.Module) -> bool:
+    """Return whether a backbone has learned positions of tokens or windows, as ViT and Swin have.
+
+    They are resized to the image, which OpenVINO computes differently (by 0.002 in the score of a ViT), and windows
+    depend on the size in ways that take the exporter minutes. With a fixed size, resized positions are constants.
+    """
+    return any(name.rpartition(".")[2] in POSITIONS for name, _ in backbone.named_parameters())
+
+
+def _trace_at(graph: ExportGraph, size_hw: tuple[int, int], dynamic: dict[int, Any]) -> ExportedProgram:
+    batch = Dim("batch", min=1, max=MAX_BATCH)
+    with torch.no_grad():
+        return torch.export.export(
+            graph, _example(size_hw), dynamic_shapes=({0: batch, **dynamic}, {0: batch}), strict=False
         )
-    assert program is not None
-    program.save(str(path))
+
+
+def _example(size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    images = torch.zeros((TRACED_BATCH, 3, *size_hw), dtype=torch.uint8)
+    return images, torch.tensor([size_hw] * TRACED_BATCH)
+
+
+def _output_names(program: ExportedProgram) -> list[str]:
+    spec = program.call_spec.out_spec
+    assert spec is not None
+    return list(spec.context)
+
+
+def _non_max_suppression() -> Callable[..., Any]:
+    from onnxscript import opset20
+
+    op: Any = opset20  # its annotations do not accept constants
+
+    def translate(boxes: Any, scores: Any, max_iou: float, limit: int) -> Any:
+        constants = (
+            op.Constant(value_ints=[limit]),
+            op.Constant(value_floats=[max_iou]),
+            op.Constant(value_floats=[LOWEST_SCORE]),
+        )
+        return op.NonMaxSuppression(boxes, scores, *constants)
+
+    return translate

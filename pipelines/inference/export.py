@@ -60,7 +60,7 @@ def export_model(
     rename_synced(partial, target.weights)
     described = {
         "format": FORMAT,
-        "pyramidion": _own_version(),
+        "pyramidion": own_version(),
         "torch": torch.__version__,
         "job": job.model_dump(mode="json"),
         "categories": {
@@ -130,7 +130,8 @@ def _unusable(folder: Path, reason: str) -> ConfigError:
     )
 
 
-def _own_version() -> str:
+def own_version() -> str:
+    """Return the version of this project."""
     try:
         return metadata.version("pyramidion")
     except metadata.PackageNotFoundError:

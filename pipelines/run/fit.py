@@ -43,7 +43,8 @@ from pipelines.run.workflow import Parts
 from pipelines.run.worst_pictures import write_worst_images
 from pipelines.run_folder.attempt_log import attempt_log
 from pipelines.run_folder.events import EventLog, StageData
-from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.exports_layout import ExportsDir
+from pipelines.run_folder.files import remove_folder, write_atomic
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir
 from pipelines.spec.data_warnings import data_warnings
 from pipelines.spec.document_warnings import document_warnings
@@ -247,6 +248,7 @@ def train_and_score(attempt: Attempt, parts: Parts, slices: Slices) -> None:
         write_query_pictures(attempt, attempt.split, scored.scores.tasks)
         write_worst_images(attempt, attempt.split, scored.scores.tasks)
         export_model(module.model, attempt.job, attempt.index.categories, attempt.run_dir.model, thresholds)
+        remove_folder(ExportsDir.of(attempt.run_dir.path).path)  # of earlier weights
         write_run_result(attempt, module, best, scored, conditions)
 
 

@@ -22,10 +22,17 @@ class ExportedNetwork:
         session: the loaded graph.
         spec: the `model` of the document that the model was trained with.
         temperatures: of the tasks whose scores are calibrated.
+        sizes_hw: the sizes of images that the graph takes; smaller images are padded. None: it takes any.
     """
 
-    def __init__(self, session: Session, spec: ModelSpec, temperatures: Mapping[str, float]) -> None:
-        self.session, self.spec, self.temperatures = session, spec, dict(temperatures)
+    def __init__(
+        self,
+        session: Session,
+        spec: ModelSpec,
+        temperatures: Mapping[str, float],
+        sizes_hw: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        self.session, self.spec, self.temperatures, self.sizes_hw = session, spec, dict(temperatures), sizes_hw
 
     def predict(
         self, images: Tensor, image_sizes_hw: Sequence[tuple[int, int]], tasks: Collection[str] | None = None
@@ -36,7 +43,11 @@ class ExportedNetwork:
             images: (B, 3, H, W) uint8 on the CPU.
             image_sizes_hw: sizes before padding.
             tasks: names of the tasks to predict; all by default.
+
+        Raises:
+            ValueError: the images are larger than the graph takes.
         """
+        images = images if self.sizes_hw is None else _padded(images, self.sizes_hw)
         sizes = np.asarray(image_sizes_hw, dtype=np.int64).reshape(-1, 2)
         found = self.session.run({"images": images.numpy(), "sizes_hw": sizes})
         predictions = {}
@@ -51,3 +62,14 @@ class ExportedNetwork:
                 temperature = self.temperatures.get(task)
                 predictions[task] = decoded if temperature is None else [calibrated(p, temperature) for p in decoded]
         return predictions
+
+
+def _padded(images: Tensor, sizes_hw: Sequence[tuple[int, int]]) -> Tensor:
+    """Return images padded with zeros, at the right and the bottom, to the smallest of some sizes that holds them."""
+    height, width = images.shape[-2:]
+    fitting = [size for size in sizes_hw if size[0] >= height and size[1] >= width]
+    if not fitting:
+        allowed = ", ".join(f"{own[0]} x {own[1]}" for own in sizes_hw)
+        raise ValueError(f"images: got height x width {height} x {width}; the graph takes at most {allowed}")
+    target = min(fitting, key=lambda size: size[0] * size[1])
+    return torch.nn.functional.pad(images, (0, target[1] - width, 0, target[0] - height))

@@ -1,4 +1,4 @@
-"""The exports of a model: which of them may be served, and the network of one of them."""
+"""The description of an export in its folder, and its network."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from pipelines.base.errors import ConfigError, FieldProblem
-from pipelines.run_folder.exports_layout import ExportsDir, VariantDir
+from pipelines.run_folder.exports_layout import VariantDir
 from pipelines.runtimes.rows import RUNTIMES
-from pipelines.spec.exported_variant import ExportedVariant, fastest_first
+from pipelines.spec.exported_variant import ExportedVariant
 
 if TYPE_CHECKING:
     from pipelines.runtimes.network import ExportedNetwork
@@ -31,24 +31,6 @@ def read_variant(folder: Path) -> ExportedVariant:
         )
         message = f"is not an export that this version reads: {first}; export the model again"
         raise ConfigError(FieldProblem(str(folder), message)) from error
-
-
-def servable_variants(folder: Path, weights_sha256: str | None = None) -> list[ExportedVariant]:
-    """Return the exports of a model that may be served and whose runtime is installed, the fastest first.
-
-    Args:
-        folder: of a run, or of an exported model; the export `v` is in `exports/<v.name>/`.
-        weights_sha256: of model.safetensors; exports of other weights are left out. None: all are listed.
-    """
-    found: list[ExportedVariant] = []
-    for complete in ExportsDir.of(folder).variants():
-        try:
-            variant = read_variant(complete.path)
-        except ConfigError:
-            continue  # of another version
-        if weights_sha256 in (None, variant.weights_sha256) and RUNTIMES[variant.runtime].is_installed:
-            found.append(variant)
-    return fastest_first(found)
 
 
 def load_variant(folder: Path, threads: int | None = None) -> "ExportedNetwork":
@@ -74,4 +56,4 @@ def load_variant(folder: Path, threads: int | None = None) -> "ExportedNetwork":
         reason = str(error).strip().rpartition("\n")[2]
         message = f"{variant.graph} cannot be loaded by {runtime.name} ({reason}); export the model again"
         raise ConfigError(FieldProblem(str(folder), message)) from error
-    return ExportedNetwork(session, variant.model, variant.temperatures)
+    return ExportedNetwork(session, variant.model, variant.temperatures, variant.sizes_hw)

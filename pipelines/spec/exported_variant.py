@@ -12,6 +12,9 @@ from pipelines.spec.model import ModelSpec
 from pipelines.spec.model_description import Temperature
 from pipelines.tasks.base import Share
 
+CALIBRATION_IMAGES = 128
+"""Number of images of train that the scales of int8 are measured on, by default."""
+
 RuntimeName = Literal["onnxruntime", "openvino"]
 VariantPrecision = Literal["fp32", "bf16", "int8"]
 Milliseconds = Annotated[float, Field(gt=0)]
@@ -152,3 +155,24 @@ def fastest_first(variants: Sequence[Result]) -> list[Result]:
         return 1 / variant.latency.speedup if variant.latency else float("inf")
 
     return sorted((variant for variant in variants if variant.servable), key=share)
+
+
+class BenchmarkRow(Spec):
+    """Times of one network for one batch size and number of threads."""
+
+    name: str = Field(description="torch-fp32, or the name of an export")
+    batch: int
+    threads: int
+    p50_ms: Milliseconds
+    p99_ms: Milliseconds
+    images_per_s: float
+
+
+class ModelBenchmark(Spec):
+    """`exports/benchmark.json`: times of a model in torch and in all of its exports, measured in turns."""
+
+    cpu: str
+    size_hw: tuple[int, int]
+    rounds: int
+    measured_at: str
+    rows: tuple[BenchmarkRow, ...]

@@ -274,6 +274,18 @@ class TaskKind(ABC, Generic[SpecT]):
         rows = zip(answer[self.answer_rows], is_kept, strict=True)
         return {**answer, self.answer_rows: [row for row, is_row_kept in rows if is_row_kept]}
 
+    def example(self, nms: str) -> str:
+        """Return the part of the program beside an exported graph that makes the answer of a task of the kind.
+
+        It is a function of the name of the kind, and only needs what `pipelines.export.example` imports and defines.
+
+        Args:
+            nms: `outside` if the program drops overlapping boxes, else `inside`.
+        """
+        return (
+            f"def {self.name}(task, found, size_hw, scale_xy):\n    return {{k: v.tolist() for k, v in found.items()}}"
+        )
+
     @abstractmethod
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
         """Return the drawing of an answer of task `name`, in pixels of the image as given."""

@@ -111,12 +111,12 @@ def made_by_mlflow(source: str) -> str | None:
     return model_id if is_usual and parts.scheme.lower() in SCHEMES else None
 
 
-def delete_files(store: Store, source: str) -> None:
-    """Delete a folder that MLflow has made for a model, see `made_by_mlflow`."""
+def delete_files(store: Store, source: str, inside: str | None = None) -> None:
+    """Delete a folder that MLflow has made for a model, see `made_by_mlflow`, or only a folder inside it."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     files: Any = get_artifact_repository(source, tracking_uri=store.tracking_uri)
-    files.delete_artifacts()
+    files.delete_artifacts(inside)
 
 
 def _checked(source: str, label: str, inside: str = ARTIFACT) -> str:

@@ -19,11 +19,14 @@ class ServedModel(PythonModel):
     """The predictor with MLflow's interface; MLflow passes the arguments of both methods by name."""
 
     def load_context(self, context: Any) -> None:
-        """Load the exported model of artifact `exported`."""
+        """Load the exported model of artifact `exported`, in the fastest of its exports to other runtimes that may be
+        served and whose runtime is installed, and else in torch."""
         # Logging a model also runs this file, and should not import torch.
-        from pipelines.inference.predictor import Predictor
+        from pipelines.inference.fastest import load_fastest
+        from pipelines.run_folder.exports_layout import ExportsDir
 
-        self.predictor = Predictor.from_exported(Path(context.artifacts["exported"]))
+        folder = Path(context.artifacts["exported"])
+        self.predictor, self.runtime = load_fastest(folder, ExportsDir.of(folder.parent))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[str]:
         """Return one JSON text per row.

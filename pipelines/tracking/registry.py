@@ -162,15 +162,15 @@ class Registry:
             return download_files(self.store, source, folder, version.uri, inside)
 
     def add_export(self, version: ModelVersion, folder: Path, result: VariantResult) -> None:
-        """Add the export in a folder to a version; an earlier one of its name is no longer listed.
-
-        Raises:
-            ModelFilesUnavailable: the files of the version are not in MLflow's storage.
-        """
+        """Add the export in a folder to a version, instead of an earlier one of its name; raises ModelFilesUnavailable
+        if the files of the version are not in the storage of MLflow."""
         stored = stored_export(folder, result)
         with self._connected() as client:
             upload_export(client, version.source, folder, stored.path, version.uri)
+            present = self._version(version.name, version.version) or version
             self.set_version_tag(version, EXPORT_TAG + result.name, stored.model_dump_json())
+            if (earlier := present.exports.get(result.name)) is not None and earlier.folder != stored.folder:
+                delete_files(self.store, version.source, f"artifacts/{earlier.path}")
 
     def read_description(self, version: ModelVersion) -> dict[str, Any]:
         """Return `model.json` of a version; raises ModelFilesUnavailable, as `download_exported`."""

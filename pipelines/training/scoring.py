@@ -14,7 +14,7 @@ from pipelines.base.ranks import print_rank_zero
 from pipelines.base.records import DatasetIndex, Split
 from pipelines.data.loading.sample import Batch
 from pipelines.evaluation.collect import Collector
-from pipelines.evaluation.evaluate import Gallery, evaluate_task
+from pipelines.evaluation.evaluate import evaluate_tasks
 from pipelines.evaluation.metric_names import selection, summarize
 from pipelines.evaluation.predictions import ImagePredictions
 from pipelines.run_folder.events import EventLog, MetricData
@@ -107,19 +107,7 @@ class Scoring(Callback):
         self.scores = outcome
 
     def _scores(self, split: Split) -> Scores:
-        gallery = Gallery(self.index.records["train"], self.gallery) if self.spec.gallery_tasks else None
-        tasks = {
-            name: evaluate_task(
-                name,
-                task,
-                self.index.categories[name],
-                self.index.records[split],
-                self.predictions,
-                gallery,
-                None if self.best_thresholds is None else self.best_thresholds.get(name, {}),
-            )
-            for name, task in sorted(self.spec.tasks.items())
-        }
+        tasks = evaluate_tasks(self.spec, self.index, split, self.predictions, self.gallery, self.best_thresholds)
         return Scores(split, tasks, summarize(split, tasks))
 
 

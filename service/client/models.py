@@ -1,6 +1,9 @@
 """Calls about registered models."""
 
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from pipelines.base.errors import ConfigError, FieldProblem
@@ -8,8 +11,10 @@ from service.client.client import Client
 from service.client.downloads import download
 from service.client.errors import ServiceError
 from service.client.responses import JSON_HEADERS, json_body, read_answer
+from service.rest.export_schemas import ExportList
 from service.rest.model_schemas import ModelList, ModelView
 from service.rest.model_version_schemas import ModelComparison, ModelVersionDetails, PromotionList
+from service.rest.schemas import JobView
 
 
 class ModelsClient(Client):
@@ -75,6 +80,16 @@ class ModelsClient(Client):
     def delete_model(self, name: str) -> None:
         """Delete a model with all versions; raises Conflict if an alias other than `candidate` exists."""
         self.call("DELETE", _path(name))
+
+    def exports(self, name: str, number: int) -> ExportList:
+        """Return the exports of a version to other runtimes."""
+        return read_answer(ExportList, self.call("GET", f"{_version_path(name, number)}/exports"))
+
+    def export(self, name: str, number: int, request: Mapping[str, Any]) -> JobView:
+        """Submit a job that exports a version, see `VersionExportRequest`."""
+        headers = {"Idempotency-Key": str(uuid.uuid4())} | JSON_HEADERS
+        path = f"{_version_path(name, number)}/exports"
+        return read_answer(JobView, self.call("POST", path, content=json_body(request), headers=headers))
 
     def download_archive(self, name: str, number: int, path: Path) -> None:
         """Write the archive of a version to a file, whose checksum is verified."""

@@ -43,10 +43,12 @@ MODEL_COMMANDS = {
     "show": LazyCommand("service.commands.models:show", "Show a model, or one version with its origin."),
     "compare": LazyCommand("service.commands.models:compare", "Compare two versions."),
     "download": LazyCommand("service.commands.models:download", "Download a version as an archive."),
+    "export": LazyCommand("service.commands.exports:export", "Export a version to another runtime, as a job."),
+    "exports": LazyCommand("service.commands.exports:list_exports", "List the exports of a version."),
     "promote": LazyCommand("service.commands.models:promote", "Point an alias to a version."),
     "delete": LazyCommand("service.commands.models:delete", "Delete a version or a model."),
 }
-MODELS = LazyGroup("models", {"Commands": MODEL_COMMANDS}, help="Show, compare, promote or delete registered models.")
+MODELS = LazyGroup("models", {"Commands": MODEL_COMMANDS}, help="Show, compare, export or promote registered models.")
 KEYS = LazyGroup("keys", {"Commands": KEY_COMMANDS}, help="Create, list and revoke the API keys of a service.")
 DATASET_COMMANDS = {
     "upload": LazyCommand("service.commands.datasets:upload", "Upload an archive or a folder as a version."),
@@ -69,6 +71,10 @@ SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
         "compare": LazyCommand(
             "service.commands.compare:compare", "Compare runs on the same images: which differences are real?"
         ),
+        "export": LazyCommand(
+            "service.commands.export:run", "Write a run's model for another runtime, and evaluate it there."
+        ),
+        "bench-model": LazyCommand("service.commands.export:run", "Measure a run's model in torch and its exports."),
     },
     "Data and networks": {
         "init": LazyCommand("service.commands.init:run", "Write a document for a folder with images and labels."),

@@ -11,6 +11,7 @@ from pipelines.base.errors import ConfigError, ModelFilesUnavailable, Pyramidion
 from pipelines.base.runtime_choice import RuntimeChoice
 from pipelines.inference.network import Precision
 from pipelines.inference.predictor import Predictor
+from pipelines.runtimes.choice import better_than_torch
 from pipelines.runtimes.rows import RUNTIMES
 from pipelines.runtimes.variant import INSTALL
 from pipelines.spec.exported_variant import fastest_first
@@ -87,10 +88,9 @@ class PredictorLoader:
     def _candidates(self, version: ModelVersion, choice: RuntimeChoice) -> Sequence[StoredExport]:
         """Return the exports to try, the fastest first; with `auto` only those that are faster than torch."""
         exports = version.exports
-        ordered = [exports[result.name] for result in fastest_first([export.result for export in exports.values()])]
-        if choice == "auto":
-            return [export for export in ordered if _is_faster(export)]
-        return [export for export in ordered if export.result.runtime == choice]
+        results = [export.result for export in exports.values() if choice in ("auto", export.result.runtime)]
+        ordered = better_than_torch(results) if choice == "auto" else fastest_first(results)
+        return [exports[result.name] for result in ordered]
 
     def _exported(self, version: ModelVersion, export: StoredExport) -> Predictor:
         runtime = RUNTIMES[export.result.runtime]
@@ -112,14 +112,6 @@ class PredictorLoader:
             logger.warning("%s; copying it from the registry again", error)
             self._files.discard(version)
             return load()
-
-
-def _is_faster(export: StoredExport) -> bool:
-    """Return whether an export is faster than torch here, as far as this is known."""
-    latency = export.result.latency
-    if export.result.precision == "bf16" and not computes_bfloat16():
-        return False
-    return latency is not None and latency.speedup > 1
 
 
 def _no_export(version: ModelVersion, choice: RuntimeChoice) -> str:

@@ -1,4 +1,4 @@
-"""Contract tests of every head with several settings; a head without a case here is tested with its defaults."""
+"""Contract tests of every head with several settings, see `tests.heads.cases`."""
 
 import pickle
 
@@ -8,60 +8,12 @@ import torch
 from heads.base import BoxTarget, ClassTarget, IdentityTarget
 from heads.catalog import HEADS
 from heads.create import create_head
-from heads.detection_spec import DenseHeadSpec
 from heads.spec import HEAD_SPECS
 from pipelines.tasks.base import TaskSetup
 from pipelines.tasks.kinds import TASK_SPECS
 from pipelines.tasks.tensors.runtime import runtime_of
-from tests.heads.building import build_head
+from tests.heads.cases import BOXES, CASES, CLASSIFIERS, DETECTORS, EMBEDDINGS, SIZE, SIZES, TWO_STAGE, head_of
 from tests.pipelines.tasks.conftest import CATEGORIES, make_record
-
-CASES = {
-    **{name: (name, {"num_convs": 1} if issubclass(spec, DenseHeadSpec) else {}) for name, spec in HEAD_SPECS.items()},
-    "faster_rcnn": ("faster_rcnn", {"roi_channels": 256}),
-    "faster_rcnn small": (
-        "faster_rcnn",
-        {
-            "roi_levels": ("p3", "p4"),
-            "roi_channels": 128,
-            "roi_aligned": False,
-            "roi_size": 5,
-            "normalizer": "per_image",
-        },
-    ),
-    "retinanet giou gn": ("retinanet", {"num_convs": 1, "box_loss": "giou", "norm": "gn"}),
-    "retinanet l1": (
-        "retinanet",
-        {
-            "num_convs": 1,
-            "box_loss": "l1",
-            "levels": ("p3", "p4", "p5"),
-            "anchor_sizes": ((12, 18), (24, 36), (48, 72)),
-        },
-    ),
-    "fcos none": ("fcos", {"num_convs": 2, "norm": "none", "levels": ("p3", "p4")}),
-    "multiclass": ("multiclass", {"pool": "avgmax", "label_smoothing": 0.1}),
-    "multiclass weighted": ("multiclass", {"level": "p5", "class_weights": torch.tensor([1.0, 2.0, 3.0])}),
-    "multilabel": ("multilabel", {"pool": "max", "class_weights": torch.tensor([1.0, 2.0, 3.0])}),
-    **{
-        f"embedding {of} {loss}": ("embedding", {"of": of, "loss": loss, "dim": 8, "miner": "all"})
-        for of in ("image", "objects")
-        for loss in HEADS["embedding"].losses
-    },
-}
-SIZE = (64, 96)
-SIZES = [SIZE, (60, 90)]
-DETECTORS = [case for case, (kind, _) in CASES.items() if HEADS[kind].kind == "detection"]
-TWO_STAGE = [case for case, (kind, _) in CASES.items() if kind == "faster_rcnn"]
-CLASSIFIERS = [case for case, (kind, _) in CASES.items() if HEADS[kind].kind == "classification"]
-EMBEDDINGS = [case for case, (kind, _) in CASES.items() if HEADS[kind].kind == "embedding"]
-BOXES = [case for case, (_, options) in CASES.items() if case in DETECTORS or options.get("of") == "objects"]
-
-
-def head_of(case, level_specs):
-    torch.manual_seed(0)
-    kind, options = CASES[case]
-    return build_head(kind, level_specs=level_specs, num_classes=3, **options)
 
 
 def targets_of(case, crowd=False, empty=False):

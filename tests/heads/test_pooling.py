@@ -1,7 +1,7 @@
 import torch
 from torchvision.ops import MultiScaleRoIAlign
 
-from heads.pooling import PyramidRoIAlign
+from heads.pooling import PyramidRoIAlign, rows_of
 
 
 def pyramid(level_specs):
@@ -21,7 +21,7 @@ def test_pooled_boxes_agree_with_torchvision(level_specs):
     features = {level: torch.randn(2, 5, 512 // int(s.stride), 512 // int(s.stride)) for level, s in specs.items()}
     low = torch.rand(40, 2) * 200
     boxes = torch.cat((low, low + torch.rand(40, 2) * 290 + 10), dim=1)
-    ours = PyramidRoIAlign(specs, size=7)(features, [boxes[:15], boxes[15:]])
+    ours = PyramidRoIAlign(specs, size=7)(features, rows_of([boxes[:15], boxes[15:]]))
     theirs = MultiScaleRoIAlign(["p3", "p4", "p5"], 7, 2, canonical_scale=112, canonical_level=4)
     # torchvision samples with aligned=False: half a cell further to the top left, and boxes have at least one cell.
     half = torch.tensor([level_specs[f"p{3 + int(k)}"].stride / 2 for k in PyramidRoIAlign(specs).levels_of(boxes)])
@@ -39,7 +39,7 @@ def test_pooling_without_alignment_equals_torchvision_with_its_levels(level_spec
     own = PyramidRoIAlign(specs, size=3, min_cells=14, aligned=False)
     theirs = MultiScaleRoIAlign(["p3", "p4", "p5"], 3, 2)  # 224 px on P4
     expected = theirs(features, [boxes[:15], boxes[15:]], [(512, 512)] * 2)
-    torch.testing.assert_close(own(features, [boxes[:15], boxes[15:]]), expected)
+    torch.testing.assert_close(own(features, rows_of([boxes[:15], boxes[15:]])), expected)
 
 
 def test_pooling_follows_the_offset_of_a_level(level_specs):
@@ -47,13 +47,13 @@ def test_pooling_follows_the_offset_of_a_level(level_specs):
     # The value of a cell is the x of its center, so the mean of samples is the x of the bin's center.
     xs = (torch.arange(20) + 0.5) * 8 + 4
     maps = xs.expand(1, 1, 20, 20).contiguous()
-    pooled = PyramidRoIAlign({"p3": spec}, size=2)({"p3": maps}, [torch.tensor([[40.0, 40.0, 80.0, 80.0]])])
+    pooled = PyramidRoIAlign({"p3": spec}, size=2)({"p3": maps}, rows_of([torch.tensor([[40.0, 40.0, 80.0, 80.0]])]))
     torch.testing.assert_close(pooled[0, 0], torch.tensor([[50.0, 70.0], [50.0, 70.0]]))
 
 
 def test_pooling_without_boxes_reaches_every_level(level_specs, make_features):
     features = make_features(2)
-    pooled = PyramidRoIAlign(pyramid(level_specs))(features, [torch.zeros(0, 4)] * 2)
+    pooled = PyramidRoIAlign(pyramid(level_specs))(features, rows_of([torch.zeros(0, 4)] * 2))
     assert pooled.shape == (0, 12, 7, 7)
     pooled.sum().backward()
     assert all(features[level].grad is not None for level in ("p3", "p4", "p5"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from heads.pooling import PyramidRoIAlign
+from heads.pooling import PyramidRoIAlign, rows_of
 from tests.heads.building import build_head
 
 LEVELS = ("p3", "p4")
@@ -32,7 +32,7 @@ class Pooled(nn.Module):
         self.roi_align = PyramidRoIAlign({level: level_specs[level] for level in LEVELS})
 
     def forward(self, features, boxes):
-        return self.roi_align(features, boxes)
+        return self.roi_align(features, rows_of(boxes))
 
 
 def features_of(height, width, level_specs):

@@ -22,6 +22,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from heads.base import BoxTarget
 from heads.faster_rcnn import FasterRCNNHead
+from heads.pooling import rows_of
 from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.spec.model import ModelSpec
@@ -184,7 +185,7 @@ def test_raw_outputs_and_proposals_are_equal(pair: TwoDetectors, images: Tensor)
         torch.testing.assert_close(own, boxes, **TOLERANCE)
     rows = pair.theirs.roi_heads.box_head(pair.theirs.roi_heads.box_roi_pool(features, expected, [SIZE_HW] * 3))
     logits_RK, deltas_R = pair.theirs.roi_heads.box_predictor(rows)
-    own_logits, own_deltas = pair.head.box_head(pair.ours.features(images), found)
+    own_logits, own_deltas = pair.head.box_head(pair.ours.features(images), rows_of(found))
     assert len(set(pair.head.box_head.roi_align.levels_of(torch.cat(found)).tolist())) == 4
     torch.testing.assert_close(own_logits.roll(1, dims=1), logits_RK, **TOLERANCE)
     torch.testing.assert_close(own_deltas.transpose(1, 2).flatten(1), deltas_R[:, 4:], **TOLERANCE)

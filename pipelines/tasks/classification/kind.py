@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson, FileFormat
 from pipelines.tasks.base import Drawing, TaskKind
+from pipelines.tasks.classification import example
 from pipelines.tasks.classification.analysis_views import classification_analyses
 from pipelines.tasks.classification.answer_files import ScoreTable
 from pipelines.tasks.classification.schemas import ClassificationAnswer, ClassificationResult
@@ -59,6 +60,9 @@ class ClassificationKind(TaskKind[ClassificationSpec]):
     def table_caption(self, result: Mapping[str, Any]) -> str:
         error = (result.get("calibration") or {}).get("ece")
         return "" if error is None else f"expected calibration error {error:.3f}"
+
+    def example(self, nms: str) -> str:
+        return example.ANSWER
 
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
         """Return the best class as caption."""

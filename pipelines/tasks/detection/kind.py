@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson
 from pipelines.tasks.base import Drawing, TaskKind
+from pipelines.tasks.detection import example
 from pipelines.tasks.detection.analysis_views import detection_analyses
 from pipelines.tasks.detection.answer_files import COCO_JSON, CocoResults, DetectionTable
 from pipelines.tasks.detection.schemas import COCO_NUMBERS, DetectionAnswer, DetectionResult
@@ -74,6 +75,9 @@ class DetectionKind(TaskKind[DetectionSpec]):
 
         assert ground_truth is not None
         return find_worst(result, predictions, ground_truth)
+
+    def example(self, nms: str) -> str:
+        return (example.NMS_OUTSIDE if nms == "outside" else example.NMS_INSIDE) + example.ANSWER
 
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
         """Return the boxes with their labels and scores."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson
 from pipelines.tasks.base import Drawing, TaskKind
+from pipelines.tasks.embedding import example
 from pipelines.tasks.embedding.answer_files import EmbeddingArrays
 from pipelines.tasks.embedding.schemas import EmbeddingAnswer, EmbeddingResult
 from pipelines.tasks.embedding.spec import EMBEDDING_SPECS, EmbeddingSpec
@@ -60,6 +61,9 @@ class EmbeddingKind(TaskKind[EmbeddingSpec]):
         from pipelines.tasks.embedding.resampling import ScoredQueries
 
         return ScoredQueries.read(predictions, result)
+
+    def example(self, nms: str) -> str:
+        return example.ANSWER
 
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
         """Return an empty drawing, because vectors are not shown."""

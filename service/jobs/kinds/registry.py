@@ -6,11 +6,13 @@ from pydantic import BaseModel
 
 from service.jobs.kinds.base import JobKind
 from service.jobs.kinds.batch_prediction import BatchPredictionKind
+from service.jobs.kinds.export import ExportKind
 from service.jobs.kinds.fit import FitKind
 
 KINDS: tuple[JobKind, ...] = (
     FitKind(),
     BatchPredictionKind(),
+    ExportKind(),
 )
 
 JOB_KINDS: dict[str, JobKind] = {kind.name: kind for kind in KINDS}

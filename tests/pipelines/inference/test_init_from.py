@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from heads.catalog import HEADS
+from heads.pooling import rows_of
 from pipelines.base.errors import ConfigError
 from pipelines.base.records import Category
 from pipelines.inference.init_from import InitReport, class_axes, initialize_from
@@ -143,7 +144,7 @@ def outputs_by_class(model: MultiTaskModel) -> Tensor:
     with torch.no_grad():
         raw = head(features)
         if hasattr(head, "box_head"):
-            rows, _ = head.box_head(raw.features, [torch.tensor([[0.0, 0, 20, 30]])] * 2)
+            rows, _ = head.box_head(raw.features, rows_of([torch.tensor([[0.0, 0, 20, 30]])] * 2))
             return rows[:, :-1].movedim(-1, 0)  # type: ignore[no-any-return]
     logits: Tensor = raw.logits if hasattr(raw, "logits") else raw
     return logits.movedim(-1, 0)

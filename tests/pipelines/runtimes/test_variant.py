@@ -1,4 +1,4 @@
-"""The exports of a model: those that may be served are listed, the fastest first."""
+"""The description of an export is read from its folder, and says whether and how fast it may be served."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import pytest
 
 from pipelines.base.errors import ConfigError
 from pipelines.run_folder.exports_layout import ExportsDir
-from pipelines.runtimes.variant import load_variant, read_variant, servable_variants
-from pipelines.spec.exported_variant import ExportedVariant, Gate, Latency
+from pipelines.runtimes.variant import load_variant, read_variant
+from pipelines.spec.exported_variant import ExportedVariant, Gate, Latency, fastest_first
 from pipelines.spec.job import JobSpec
 
 
@@ -48,24 +48,18 @@ def test_description_survives_its_file(variant: ExportedVariant, tmp_path: Path)
     assert read_variant(write(tmp_path, variant)) == variant
 
 
-def test_fastest_export_that_passed_its_gate_is_first(variant: ExportedVariant, tmp_path: Path) -> None:
-    write(tmp_path, served(variant, "fp32", 80))
-    write(tmp_path, served(variant, "int8", 20))
-    failed = {"precision": "bf16", "gate": Gate(max_drop=0.005, reasons=("val/cells/AP falls by 0.1",))}
-    write(tmp_path, variant.model_copy(update=failed))
-    assert [found.name for found in servable_variants(tmp_path)] == ["openvino-int8", "openvino-fp32"]
+def test_fastest_export_that_passed_its_gate_is_first(variant: ExportedVariant) -> None:
+    gate = Gate(max_drop=0.005, reasons=("val/cells/AP falls by 0.1",))
+    failed = variant.model_copy(update={"precision": "bf16", "gate": gate})
+    found = fastest_first([served(variant, "fp32", 80), failed, served(variant, "int8", 20)])
+    assert [export.name for export in found] == ["openvino-int8", "openvino-fp32"]
 
 
-def test_export_of_other_weights_or_of_another_format_is_not_listed(variant: ExportedVariant, tmp_path: Path) -> None:
-    write(tmp_path, served(variant, "fp32", 80))
-    damaged = write(tmp_path, served(variant, "int8", 20)) / "model.json"
-    damaged.write_text('{"format": 2}')
-    assert [found.name for found in servable_variants(tmp_path, "00")] == ["openvino-fp32"]
-    assert servable_variants(tmp_path, "01") == []
-
-
-def test_folder_without_exports_has_none(tmp_path: Path) -> None:
-    assert servable_variants(tmp_path) == []
+def test_description_of_another_format_is_refused_with_advice(variant: ExportedVariant, tmp_path: Path) -> None:
+    folder = write(tmp_path, variant)
+    (folder / "model.json").write_text('{"format": 2}')
+    with pytest.raises(ConfigError, match=r"is not an export that this version reads: .*; export the model again"):
+        read_variant(folder)
 
 
 def test_reason_says_why_an_export_is_not_served(variant: ExportedVariant) -> None:

@@ -32,6 +32,7 @@ from pipelines.tracking.mlflow_store import Store, connect, find_experiment
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.pyfunc_folder import pip_requirements
 from pipelines.tracking.registry import Registry
+from tests.channel_means import write_channel_means
 
 pytestmark = pytest.mark.usefixtures("no_mlflow_settings")
 
@@ -114,6 +115,27 @@ def test_loaded_pyfunc_gives_the_answers_of_the_predictor(
         broken = client.post("/invocations", json={"dataframe_records": [{"image": "?"}]})
         assert broken.status_code == 400
         assert "image in row 0" in broken.text
+
+
+@pytest.mark.usefixtures("in_store")
+def test_pyfunc_uses_an_export_whose_runtime_is_installed(
+    registry: Registry, scene_model: Path, scene_job: JobSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = register(registry, scene_model, "exports")
+    slow, fast = (write_channel_means(tmp_path / name, scene_job, (), ms) for name, ms in (("slow", 30), ("fast", 5)))
+    image = table([Image.new("RGB", (96, 96), (255, 0, 51))])
+
+    def answers() -> list[float]:
+        (answer,) = mlflow.pyfunc.load_model(version.uri).predict(image)
+        return [row["score"] for row in json.loads(answer)["tasks"]["scene"]["labels"]]
+
+    in_torch = answers()
+    registry.add_export(version, tmp_path / "slow", slow.result)
+    assert answers() == in_torch
+    registry.add_export(version, tmp_path / "fast", fast.result)
+    assert answers() == pytest.approx([1, 0.2, 0], abs=1e-6)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert answers() == in_torch
 
 
 @pytest.mark.integration

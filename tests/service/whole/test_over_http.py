@@ -123,6 +123,19 @@ def test_team_uploads_trains_watches_predicts_promotes_and_deletes(team: Team) -
     rows = list(csv.DictReader(io.StringIO(team.ask(200, "GET", f"{batch_url}/artifacts/images.csv").text)))
     assert len(rows) == 16
 
+    # Export it to another runtime, which then predicts.
+    exports_url = f"{model_url}/versions/1/exports"
+    export_url = team.ask(202, "POST", exports_url, json={"to": "onnx"}).headers["location"]
+    watched = team.events(export_url)
+    assert [event["data"]["to"] for event in watched if event["kind"] == "status"][-1] == "succeeded", watched[-1]
+    (export,) = team.get(exports_url)["exports"]
+    assert (export["name"], export["servable"], export["reason"]) == ("onnxruntime-fp32", True, "")
+    assert team.get(f"{export_url}/results")["export"] == export["result"]
+    query = {"version": 1, "runtime": "onnxruntime"}
+    by_export = team.ask(200, "POST", f"{model_url}/predict", params=query, files={"image": picture(1)})
+    assert by_export.headers["model-runtime"] == "onnxruntime-fp32"
+    assert by_export.json()["image"] == one["image"]
+
     # Promote with a reason, only from the version that was seen; download the version.
     champion = f"{model_url}/aliases/champion"
     tag = team.ask(200, "GET", champion).headers["etag"]
@@ -138,6 +151,7 @@ def test_team_uploads_trains_watches_predicts_promotes_and_deletes(team: Team) -
     # Delete everything; a data set cannot go before the model that needs it.
     team.ask(409, "DELETE", data_url)
     team.ask(204, "DELETE", batch_url)
+    team.ask(204, "DELETE", export_url)
     team.poll(job_url, lambda answer: answer["finished_at"] is not None)
     deadline = time.monotonic() + DEADLINE_S
     while team.http.delete(job_url).status_code != 204:
@@ -148,5 +162,5 @@ def test_team_uploads_trains_watches_predicts_promotes_and_deletes(team: Team) -
         team.ask(204, "DELETE", f"{model_url}/aliases/{alias}", headers={"If-Match": tag})
     team.ask(204, "DELETE", model_url)
     team.ask(204, "DELETE", data_url)
-    for gone in (job_url, batch_url, model_url, data_url):
+    for gone in (job_url, batch_url, export_url, model_url, data_url):
         team.ask(404, "GET", gone)

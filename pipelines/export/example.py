@@ -1,0 +1,69 @@
+"""The program beside an exported graph, which prints the answers for one image without torch and this project.
+
+It uses NumPy where this project uses torch; a test compares their answers.
+"""
+
+from pipelines.spec.exported_variant import ExportedVariant, RuntimeName
+from pipelines.tasks.kinds import kind_of
+
+_READ = """
+FOLDER = Path(__file__).parent
+MODEL = json.loads((FOLDER / "model.json").read_text("utf-8"))
+
+
+def scaled(image):
+    limits = MODEL["image_size"] if isinstance(MODEL["image_size"], list) else [MODEL["image_size"]] * 2
+    scale = min(limits[0] / image.height, limits[1] / image.width)
+    height, width = min(int(image.height * scale + 0.5), limits[0]), min(int(image.width * scale + 0.5), limits[1])
+    return image.resize((max(width, 1), max(height, 1)), Image.Resampling.BILINEAR)
+
+
+def padded(pixels):
+    size = tuple(-(-side // MODEL["multiple_of"]) * MODEL["multiple_of"] for side in pixels.shape[:2])
+    sizes = [own for own in MODEL["sizes_hw"] or [size] if own[0] >= size[0] and own[1] >= size[1]]
+    images = np.zeros((1, 3, *sizes[0]), dtype=np.uint8)
+    images[0, :, : pixels.shape[0], : pixels.shape[1]] = pixels.transpose(2, 0, 1)
+    return images
+"""
+
+_RUN: dict[RuntimeName, str] = {
+    "onnxruntime": """
+def run(inputs):
+    session = onnxruntime.InferenceSession(str(FOLDER / MODEL["graph"]), providers=["CPUExecutionProvider"])
+    values = session.run(None, {own.name: inputs[own.name] for own in session.get_inputs()})
+    return {own.name: value for own, value in zip(session.get_outputs(), values)}
+""",
+    "openvino": """
+def run(inputs):
+    hint = {"INFERENCE_PRECISION_HINT": "bf16" if MODEL["precision"] == "bf16" else "f32"}
+    model = openvino.Core().compile_model(str(FOLDER / MODEL["graph"]), "CPU", hint)
+    values = model({own.get_any_name(): inputs[own.get_any_name()] for own in model.inputs})
+    return {own.get_any_name(): values[own] for own in model.outputs}
+""",
+}
+
+_MAIN = """
+image = Image.open(sys.argv[1]).convert("RGB")
+small = scaled(image)
+size_hw, scale_xy = (small.height, small.width), (small.width / image.width, small.height / image.height)
+outputs = run({"images": padded(np.asarray(small)), "sizes_hw": np.array([size_hw])})
+answers = {}
+for task, answer in TASKS.items():
+    found = {name.partition(".")[2]: value for name, value in outputs.items() if name.startswith(f"{task}.")}
+    answers[task] = answer(task, found, size_hw, scale_xy)
+print(json.dumps(answers, indent=1))
+"""
+
+
+def example_text(variant: ExportedVariant) -> str:
+    """Return the program for an export; it reads everything about the model from model.json."""
+    kinds = {name: kind_of(spec) for name, spec in sorted(variant.model.tasks.items())}
+    by_name = {kind.name: kind.example(variant.nms).strip() for kind in kinds.values()}
+    tasks = ", ".join(f'"{task}": {kind.name}' for task, kind in kinds.items())
+    needed = f"{variant.runtime}, numpy, pillow"
+    head = f'"""Print the answers for an image: python example.py IMAGE. Needs {needed}."""'
+    imports = "\n".join(["import json", "import sys", "from pathlib import Path", "", "import numpy as np"])
+    packages = "\n".join([f"import {variant.runtime}", "from PIL import Image"])
+    functions = "\n\n\n".join([_READ.strip(), _RUN[variant.runtime].strip(), *by_name.values()])
+    main = _MAIN.strip().replace("TASKS", "{" + tasks + "}")
+    return f"{head}\n\n{imports}\n{packages}\n\n{functions}\n\n\n{main}\n"

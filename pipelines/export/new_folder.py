@@ -1,0 +1,32 @@
+"""Folders that get their name when they are complete."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipelines.run_folder.exports_layout import ExportsDir
+from pipelines.run_folder.files import remove_folder, rename_synced
+
+
+@contextmanager
+def new_folder(exports: ExportsDir) -> Iterator[Path]:
+    """Yield a hidden folder, which is removed if it was not renamed; those of killed exports are removed too."""
+    exports.path.mkdir(parents=True, exist_ok=True)
+    for left in exports.path.glob(".new-*"):
+        remove_folder(left)
+    folder = Path(tempfile.mkdtemp(prefix=".new-", dir=exports.path))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        remove_folder(folder)
+
+
+def replace_folder(target: Path, folder: Path) -> None:
+    """Give a complete folder its name; an earlier folder of this name is removed afterwards."""
+    old = folder.with_name(f"{folder.name}-old")
+    if target.exists():
+        target.rename(old)
+    rename_synced(folder, target)
+    remove_folder(old)
