@@ -58,7 +58,7 @@ def _activation(maps: Tensor, *_settings: object, **_more_settings: object) -> T
     return maps.clone()
 
 
-def _adaptive_avg_pool(maps: Tensor, output_size: int | Sequence[int | None]) -> Tensor:
+def _adaptive_avg_pool(maps: Tensor, output_size: int | tuple[int | None, int | None] | None) -> Tensor:
     if output_size in (1, (1, 1)):
         return maps.sum((-2, -1), keepdim=True)
     return functional.adaptive_avg_pool2d(maps, output_size)
