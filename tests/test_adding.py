@@ -31,6 +31,7 @@ CONTRACTS = {
     "tests/backbones/weights_sources/test_contract.py": ("resnet10t",),
     "tests/heads/test_catalog.py": ("cosine", "density"),
     "tests/heads/test_contract.py": ("cosine", "density"),
+    "tests/heads/test_graph_outputs.py": ("cosine", "density"),
     "tests/pipelines/tasks/test_contract.py": ("cosine", "density", "counting"),
     "tests/pipelines/tasks/test_training_step.py": ("cosine", "density"),
     "tests/pipelines/formats/test_catalog.py": ("TextBoxesLayer",),
