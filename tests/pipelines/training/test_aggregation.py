@@ -263,8 +263,7 @@ def test_training_changes_gradients_of_shared_parameters_but_not_of_heads(
     steps = {}
     for rule in ("none", "pcgrad", "mgda"):
         small_document["model"]["aggregate"] = rule
-        steps[rule] = FirstStep()
-        train(small_document, tmp_path / rule, steps[rule])
+        train(small_document, tmp_path / rule, steps.setdefault(rule, FirstStep()))
         assert all(bool(weight.isfinite().all()) for weight in steps[rule].weights.values())
     plain = steps["none"].gradients
     for rule in ("pcgrad", "mgda"):
