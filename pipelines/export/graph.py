@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from backbones.surgery.same_padding import fix_same_padding
 from heads.base import Head
 from heads.exportable import ObjectRows
 from heads.fast_convolution import use_library_convolutions
@@ -32,6 +33,7 @@ class ExportGraph(nn.Module):
         self.model = deepcopy(model).cpu().eval()
         self.model.fold_norms()
         use_library_convolutions(self.model)
+        fix_same_padding(self.model)
         self.model.memory_format = torch.contiguous_format
         self.model.to(memory_format=torch.contiguous_format)
         self.requires_grad_(False)

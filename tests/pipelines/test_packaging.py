@@ -31,7 +31,11 @@ def test_wheel_contains_the_packages_and_nothing_else(wheel: zipfile.ZipFile) ->
 
 
 def test_wheel_contains_recipes_and_names_of_backbones(wheel: zipfile.ZipFile) -> None:
-    names = ("demo", "bccd", "bccd_classification", "bccd_faster_rcnn", "bccd_multitask", "bccd_pretrained")
+    bccd = (
+        "bccd",
+        *(f"bccd_{name}" for name in ("classification", "embedding", "faster_rcnn", "multitask", "pretrained")),
+    )
+    names = ("demo", *bccd)
     recipes = {f"pipelines/recipes/{name}.yaml" for name in names}
     assert recipes | {"backbones/catalog/names.json"} <= set(wheel.namelist())
 

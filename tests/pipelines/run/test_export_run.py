@@ -24,7 +24,7 @@ def test_run_is_exported_evaluated_and_measured(run: Path, capsys: pytest.Captur
     assert main(["export", "--run-dir", str(run), "--to", "onnx", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["servable"]
-    assert {"val/shapes/AP", "val/scene/mAP", "val/identity/recall@1"} <= set(result["metrics"])
+    assert {"val/shapes/AP", "val/scene/mAP", "val/identity/recall_at_1"} <= set(result["metrics"])
     exports = ExportsDir.of(run)
     assert json.loads(exports.report.read_text()) == {"variants": {"onnxruntime-fp32": result}}
 
