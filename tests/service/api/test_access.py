@@ -80,5 +80,6 @@ def test_routes_that_change_models_have_audit_rows(tmp_path: Path) -> None:
     }
     # Jobs and data sets write their rows in the transaction of the change; predictions change nothing.
     without = {route for route, is_audited in changing.items() if not is_audited}
-    assert without <= {"POST /v1/models/{name}/predict", "POST /v1/models/{name}/batch-predictions"}
+    jobs = {f"POST /v1/models/{{name}}/{path}" for path in ("batch-predictions", "versions/{version}/exports")}
+    assert without <= {"POST /v1/models/{name}/predict", *jobs}
     assert len(changing) >= 4
