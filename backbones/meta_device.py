@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional
+from torch.nn import functional, init
 from torch.overrides import TorchFunctionMode
 
 
@@ -55,13 +55,19 @@ def _batch_norm(
 
 
 def _activation(maps: Tensor, *_settings: object, **_more_settings: object) -> Tensor:
-    return maps.sigmoid()
+    return maps.clone()
+
+
+def _adaptive_avg_pool(maps: Tensor, output_size: int | tuple[int | None, int | None] | None) -> Tensor:
+    if output_size in (1, (1, 1)):
+        return maps.sum((-2, -1), keepdim=True)
+    return functional.adaptive_avg_pool2d(maps, output_size)
 
 
 class ShapesOnly(TorchFunctionMode):
-    """Replaces norms and activations by functions of the same shapes and gradients.
+    """Replaces norms, activations and means by functions of the same shapes and gradients.
 
-    On the meta device, torch runs them as Python code, which takes ten to a hundred times as long as a convolution.
+    On the meta device, torch runs them as Python code, which takes up to a hundred times as long as a convolution.
     """
 
     _REPLACEMENTS: Mapping[object, Callable[..., Tensor]] = {
@@ -76,9 +82,14 @@ class ShapesOnly(TorchFunctionMode):
                 functional.hardsigmoid,
                 functional.gelu,
                 functional.mish,
+                functional.silu,
+                torch.sigmoid,
+                Tensor.sigmoid,
             ),
             _activation,
         ),
+        Tensor.mean: Tensor.sum,
+        functional.adaptive_avg_pool2d: _adaptive_avg_pool,
     }
 
     def __torch_function__(
@@ -93,10 +104,14 @@ class _Unfilled(TorchFunctionMode):
     _FILLS = frozenset(
         (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, Tensor.clamp_, Tensor.mul_, Tensor.add_, Tensor.fill_)
     )
+    _INITIALIZERS = frozenset((init.normal_, init.uniform_, init.constant_, init.kaiming_uniform_))
+    """Functions that torch hands to a mode as a whole: what they call does not come here."""
 
     def __torch_function__(
         self, function: Any, _types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if function in self._INITIALIZERS:
+            return (kwargs or {})["tensor"]
         if function in self._FILLS and not torch.is_grad_enabled():
             return args[0]
         return function(*args, **(kwargs or {}))

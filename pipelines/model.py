@@ -163,7 +163,9 @@ class MultiTaskModel(nn.Module):
         Predictions stay the same up to rounding. The model is in eval mode, and can neither be trained nor exported.
         """
         self.eval()
-        fold_norms(_Trunk(self.backbone, self.neck), WinogradConv2d)
+        # A new module is in train mode, which the run that finds the norms would pass on to its layers.
+        fold_norms(_Trunk(self.backbone, self.neck).eval(), WinogradConv2d)
+        self.eval()
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import atexit
 import copy
 import gc
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -67,6 +68,24 @@ def pytest_collection_finish() -> None:
     """Start garbage collection, except of everything that exists now."""
     gc.freeze()
     gc.enable()
+
+
+OF_RANKS = re.compile(
+    r"tests/(heads/test_gather|pipelines/training/test_(families|normalizers_of_ranks|two_rank\w*))\.py"
+)
+"""Files whose tests fork ranks from a process that imports the trainer, which takes 10 CPU seconds."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give all files of tests with ranks to one process of pytest-xdist, which starts the parent of ranks once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class RanksTogether(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ranks" if OF_RANKS.match(nodeid) else super()._split_scope(nodeid)
+
+    return RanksTogether(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 _PROCESS = os.getpid()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from heads.graph_detections import LOWEST_SCORE
+from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.export.graph import ExportGraph, Nms
 from pipelines.model import MultiTaskModel
 
@@ -53,25 +54,33 @@ def write_onnx(model: MultiTaskModel, path: Path, size_hw: tuple[int, int], nms:
         nms: see `ExportGraph`.
 
     Raises:
-        NotImplementedError, ValueError: a head cannot be exported in this way, see `heads.exportable`.
+        ConfigError: a head cannot be exported in this way, or an operation of the network has no counterpart in ONNX.
     """
-    graph = ExportGraph(model, nms)
-    with torch.no_grad():
-        graph(*_example(size_hw))  # raises errors of the heads before the export, which takes long
-    program, is_dynamic = _trace(graph, size_hw)
-    names = _output_names(program)
+    try:
+        graph = ExportGraph(model, nms)
+        with torch.no_grad():
+            graph(*_example(size_hw))  # raises errors of the heads before the export, which takes long
+        program, is_dynamic = _trace(graph, size_hw)
+        names = _output_names(program)
+        _write(program, names, path)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(FieldProblem("model", f"cannot be exported: {reason}")) from error
+    return OnnxGraph(("images", "sizes_hw"), tuple(names), graph.nms, None if is_dynamic else size_hw)
+
+
+def _write(program: ExportedProgram, output_names: list[str], path: Path) -> None:
     exported = torch.onnx.export(
         program,
         dynamo=True,
         input_names=["images", "sizes_hw"],
-        output_names=names,
+        output_names=output_names,
         opset_version=OPSET,
         custom_translation_table={torch.ops.pyramidion.non_max_suppression.default: _non_max_suppression()},
         verbose=False,
     )
     assert exported is not None
     exported.save(str(path))
-    return OnnxGraph(("images", "sizes_hw"), tuple(names), graph.nms, None if is_dynamic else size_hw)
 
 
 def _trace(graph: ExportGraph, size_hw: tuple[int, int]) -> tuple[ExportedProgram, bool]:
@@ -81,8 +90,7 @@ def _trace(graph: ExportGraph, size_hw: tuple[int, int]) -> tuple[ExportedProgra
             height, width = (32 * Dim(name, min=1, max=MAX_SIDE_PX // 32) for name in ("rows", "columns"))
             return _trace_at(graph, TRACED_HW, {2: height, 3: width}), True
         except (RuntimeError, ValueError):
-            # The exporter raises many errors for conditions on sizes that it cannot prove. Others occur again below.
-            pass
+            pass  # many errors stand for a condition on sizes that cannot be proven; others occur again below
     return _trace_at(graph, size_hw, {}), False
 
 

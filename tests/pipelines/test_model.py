@@ -165,3 +165,9 @@ def test_head_gets_the_sizes_of_its_labeled_images(
     partly = targets | {"kind": [None, *targets["kind"][1:]], "cells": [None, None, targets["cells"][2]]}
     model.loss(images, partly, SIZES_HW)
     assert passed == dict.fromkeys(targets, SIZES_HW) | {"kind": SIZES_HW[1:], "cells": SIZES_HW[2:]}
+
+
+def test_model_with_folded_norms_stays_in_eval_mode(model: MultiTaskModel) -> None:
+    model.train()
+    model.fold_norms()
+    assert [name for name, module in model.named_modules() if module.training] == []

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.base.errors import ConfigError
 from pipelines.runtimes.rows import RUNTIMES
 from tests.pipelines.export.graph_cases import TASKS, GraphCase, check_parity, images_of
 
@@ -65,7 +66,10 @@ def test_graph_without_any_detection_predicts_nothing(tmp_path: Path) -> None:
 
 
 def test_soft_nms_inside_a_graph_is_refused_before_the_export(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="a graph with NMS inside cannot use Soft-NMS"):
+    with pytest.raises(
+        ConfigError,
+        match=r"model: cannot be exported: soft_nms_sigma: got 0\.5; a graph",
+    ):
         GraphCase({"cells": {**TASKS["cells"], "soft_nms_sigma": 0.5}}, tmp_path, nms="inside")
 
 

@@ -87,7 +87,7 @@ def test_dry_run_reports_the_precision(depthwise: Document, demo_root: Path) -> 
 def test_result_names_the_precision_and_validate_reproduces_the_scores(
     depthwise: Document, command: Callable[..., int], demo_root: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "job.yaml").write_text(write_yaml(depthwise))
+    (tmp_path / "job.yaml").write_text(write_yaml(apply_override(depthwise, "data.image_size", 64)))
     run_dir = RunDir.of(tmp_path / "run")
     words = ("--config", tmp_path / "job.yaml", "--data.root", demo_root, "--run-dir", run_dir.path)
     assert command("fit", *words) == 0

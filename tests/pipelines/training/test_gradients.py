@@ -126,6 +126,7 @@ def test_training_is_bit_identical_with_and_without_statistics(
 ) -> None:
     """The training has BatchNorm, dropout, steps of two batches (the last one is shorter), and bf16."""
     small_document["trainer"] |= {"max_epochs": 1, "precision": "bf16-mixed"}
+    small_document["data"]["image_size"] = 64
     small_document["model"]["aggregate"] = aggregate
     states, reported = [], []
     for every in (0, 1):
