@@ -14,6 +14,7 @@ import torch
 
 from backbones.catalog.licenses import license_of
 from backbones.catalog.lookup import resolve
+from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.records import Category, DatasetIndex
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import padded_size
@@ -153,7 +154,10 @@ def _write_graph(
     size_hw = padded_size(_size_hw(source.job.data.image_size))
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         float_onnx, float_graph = Path(scratch, "float.onnx"), Path(scratch, f"float{target.suffix}")
-        graph = write_onnx(source.model, float_onnx, size_hw, request.nms)
+        try:
+            graph = write_onnx(source.model, float_onnx, size_hw, request.nms)
+        except (NotImplementedError, ValueError) as error:
+            raise ConfigError(FieldProblem("--to", f"the model cannot be exported: {error}")) from error
         is_onnx = target.suffix == float_onnx.suffix
         if request.precision != "int8":
             if is_onnx:
@@ -162,17 +166,21 @@ def _write_graph(
                 write_openvino(float_onnx, target)
             return graph
         report(f"quantizing with {request.calibration_images} images of train")
-        inputs = calibration_inputs(source.data, request.calibration_images)
+        sizes_hw = None if graph.fixed_size_hw is None else (graph.fixed_size_hw,)
+        inputs = calibration_inputs(source.data, request.calibration_images, sizes_hw)
         if is_onnx:
             quantize_onnx(float_onnx, target, inputs)
         else:
             write_openvino(float_onnx, float_graph)
-            quantize_openvino(float_graph, target, inputs, _accuracy_control(source, request, report))
+            quantize_openvino(float_graph, target, inputs, _accuracy_control(source, request, sizes_hw, report))
     return graph
 
 
 def _accuracy_control(
-    source: ExportSource, request: ExportRequest, report: Callable[[str], None]
+    source: ExportSource,
+    request: ExportRequest,
+    sizes_hw: Sequence[tuple[int, int]] | None,
+    report: Callable[[str], None],
 ) -> AccuracyControl | None:
     """Return what keeps the integers accurate: the score is the worst change of a main metric from torch."""
     if not request.accuracy_aware:
@@ -182,7 +190,7 @@ def _accuracy_control(
     names = [f"val/{task}/{metric}" for task, metric in main_metrics(model).items()]
 
     def score(session: Session) -> float:
-        network = ExportedNetwork(session, model, source.model.temperatures)
+        network = ExportedNetwork(session, model, source.model.temperatures, sizes_hw)
         (own,) = score_networks([network], model, source.index, source.data)
         changes = [(own[name] or 0.0) - value for name in names if (value := reference[name]) is not None]
         worst = min(changes, default=0.0)

@@ -47,7 +47,7 @@ class ExportedNetwork:
         Raises:
             ValueError: the images are larger than the graph takes.
         """
-        images = images if self.sizes_hw is None else _padded(images, self.sizes_hw)
+        images = images if self.sizes_hw is None else pad_images(images, self.sizes_hw)
         sizes = np.asarray(image_sizes_hw, dtype=np.int64).reshape(-1, 2)
         found = self.session.run({"images": images.numpy(), "sizes_hw": sizes})
         predictions = {}
@@ -64,7 +64,7 @@ class ExportedNetwork:
         return predictions
 
 
-def _padded(images: Tensor, sizes_hw: Sequence[tuple[int, int]]) -> Tensor:
+def pad_images(images: Tensor, sizes_hw: Sequence[tuple[int, int]]) -> Tensor:
     """Return images padded with zeros, at the right and the bottom, to the smallest of some sizes that holds them."""
     height, width = images.shape[-2:]
     fitting = [size for size in sizes_hw if size[0] >= height and size[1] >= width]
