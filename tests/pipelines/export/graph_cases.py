@@ -54,7 +54,7 @@ def _spread_scores(model: MultiTaskModel) -> None:
     for head in model.heads.values():
         assert isinstance(head, Head)
         for name, parameter in head.named_parameters():
-            if "output" in name:
+            if "output" in name or name == "linear.weight":
                 nn.init.normal_(parameter, std=0.3)
 
 
