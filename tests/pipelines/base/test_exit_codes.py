@@ -96,6 +96,9 @@ end_process(75)
 
 def test_process_whose_reader_has_ended_keeps_its_exit_code(closed_pipe: TextIO) -> None:
     program = "from pipelines.base.exit_codes import end_process; print('short'); end_process(3)"
-    ended = subprocess.run([sys.executable, "-c", program], stdout=closed_pipe, stderr=subprocess.PIPE, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], stdout=closed_pipe, stderr=subprocess.PIPE, check=False, env=environment
+    )
     assert ended.returncode == 3
     assert ended.stderr == b""
