@@ -2,7 +2,7 @@
 
 ANSWER = """def classification(task, found, size_hw, scale_xy):
     is_exclusive = MODEL["model"]["tasks"][task]["head"] == "multiclass"
-    scores = found["scores"][0].astype(np.float64)
+    scores = found["scores"][0].astype(np.float64).clip(1e-12, 1 - 1e-12)
     powers = (scores if is_exclusive else scores / (1 - scores)) ** (1 / MODEL["temperatures"].get(task, 1))
     scores = powers / powers.sum() if is_exclusive else powers / (1 + powers)
     rows = zip(MODEL["categories"][task], scores)

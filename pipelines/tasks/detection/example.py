@@ -29,11 +29,11 @@ NMS_INSIDE = """def select(found, spec, size_hw):
 
 ANSWER = """def detection(task, found, size_hw, scale_xy):
     boxes, scores, labels = select(found, MODEL["model"]["tasks"][task], size_hw)
-    odds = (scores.astype(np.float64) / (1 - scores.astype(np.float64))) ** (1 / MODEL["temperatures"].get(task, 1))
+    odds_against = (1 / scores.astype(np.float64) - 1) ** (1 / MODEL["temperatures"].get(task, 1))
     names = [category["name"] for category in MODEL["categories"][task]]
     best = MODEL["best_thresholds"].get(task, {})
     rows = []
-    for k, score, box in zip(labels, odds / (1 + odds), boxes / np.tile(scale_xy, 2)):
+    for k, score, box in zip(labels, 1 / (1 + odds_against), boxes / np.tile(scale_xy, 2)):
         if score > (best.get(names[k]) or 0.5):
             box_xywh = [*box[:2].tolist(), *(box[2:] - box[:2]).tolist()]
             rows.append({"label": names[k], "score": float(score), "bbox_xywh": box_xywh})
