@@ -5,14 +5,13 @@ same with `service.predictor.batch_process`, which decodes the images in process
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.base.cores import let_idle_threads_sleep
 from pipelines.base.errors import ConfigError, FieldProblem
-from pipelines.base.exit_codes import exit_code_of
+from pipelines.base.exit_codes import end_process, exit_code_of
 from pipelines.base.garbage_collection import no_garbage_collection
 from pipelines.base.temporary_folder import require_temporary_folder
 from pipelines.data.dataset.roots import data_roots_from_environment
@@ -65,4 +64,4 @@ def _predict(config: str, run_dir: RunDir, decode: "DecodeFiles | None") -> None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

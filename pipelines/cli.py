@@ -16,7 +16,7 @@ from typing import Any
 
 from pipelines.base.cores import let_idle_threads_sleep
 from pipelines.base.errors import ConfigError, ExitCode, FieldProblem, PyramidionError, RegistryError, Stopped
-from pipelines.base.exit_codes import exit_code_of
+from pipelines.base.exit_codes import end_process, exit_code_of
 from pipelines.base.garbage_collection import no_garbage_collection
 from pipelines.base.ranks import local_rank
 from pipelines.base.records import Split
@@ -222,4 +222,4 @@ def _run_saved(command: str, options: argparse.Namespace, overrides: Overrides, 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.base.cores import let_idle_threads_sleep
 from pipelines.base.errors import ConfigError, ExitCode, FieldProblem
-from pipelines.base.exit_codes import exit_code_of
+from pipelines.base.exit_codes import end_process, exit_code_of
 from pipelines.base.garbage_collection import no_garbage_collection
 from pipelines.base.signals import release_stop_signals
 from pipelines.base.temporary_folder import require_temporary_folder
@@ -92,4 +92,4 @@ def _benchmark(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

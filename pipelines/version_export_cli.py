@@ -4,12 +4,11 @@ The document is validated before torch is imported.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.base.cores import let_idle_threads_sleep
-from pipelines.base.exit_codes import exit_code_of
+from pipelines.base.exit_codes import end_process, exit_code_of
 from pipelines.base.garbage_collection import no_garbage_collection
 from pipelines.base.temporary_folder import require_temporary_folder
 from pipelines.data.dataset.roots import data_roots_from_environment
@@ -49,4 +48,4 @@ def _export(config: str, run_dir: RunDir) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

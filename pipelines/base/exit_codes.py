@@ -1,9 +1,12 @@
 """The end of a command: its exit code, and its errors as lines instead of tracebacks. Torch-free."""
 
+import atexit
 import errno
 import os
 import sys
+import threading
 from collections.abc import Callable
+from typing import NoReturn
 
 from pipelines.base.errors import DISK_FULL_ERRNOS, ExitCode, PyramidionError, print_error
 from pipelines.base.printable import printable
@@ -27,6 +30,18 @@ def exit_code_of(command: Callable[[], int]) -> int:
         return _exit_code_of(command)
 
 
+def end_process(code: int) -> NoReturn:
+    """End the process as `sys.exit` does, but leave its memory to the operating system.
+
+    Threads are joined and exit handlers run. Otherwise the interpreter would search and free every object of the
+    imported libraries, which takes a quarter of the processor time of a command that only imports the trainer.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    _flush_or_discard()
+    os._exit(code)
+
+
 def _exit_code_of(command: Callable[[], int]) -> int:
     try:
         code = command()
@@ -39,13 +54,13 @@ def _exit_code_of(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        _discard_output()
+        _flush_or_discard()
         return ExitCode.BROKEN_PIPE
     except OSError as error:
         is_place = error.errno in _PLACE_ERRNOS and error.filename is not None
         if error.errno not in DISK_FULL_ERRNOS and not is_place:
             raise
-        _discard_output()
+        _flush_or_discard()
         print(f"error: {_text_of(error)}", file=sys.stderr)
         return ExitCode.FAILED
 
@@ -58,8 +73,8 @@ def _text_of(error: OSError) -> str:
     return f"{where}: {error.strerror}; {advice}"
 
 
-def _discard_output() -> None:
-    """Let the streams that cannot be written discard their text, so that the flush of Python's exit does not fail."""
+def _flush_or_discard() -> None:
+    """Flush both streams, and let those that cannot be written discard their text, so that a later flush succeeds."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,3 +72,30 @@ def test_error_of_the_program_keeps_its_traceback() -> None:
 
     with pytest.raises(OSError, match="an address"):
         exit_code_of(fail)
+
+
+def test_process_ends_after_its_threads_and_exit_handlers() -> None:
+    program = """
+import atexit, time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+from pipelines.base.exit_codes import end_process
+
+atexit.register(lambda: print("handler"))
+pool = ThreadPoolExecutor()
+pool.submit(lambda: (time.sleep(0.2), print("pool")))
+Thread(target=lambda: (time.sleep(0.4), print("thread"))).start()
+print("main")
+end_process(75)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 75, ended.stderr
+    assert ended.stdout.split() == ["main", "pool", "thread", "handler"]
+    assert ended.stderr == ""
+
+
+def test_process_whose_reader_has_ended_keeps_its_exit_code(closed_pipe: TextIO) -> None:
+    program = "from pipelines.base.exit_codes import end_process; print('short'); end_process(3)"
+    ended = subprocess.run([sys.executable, "-c", program], stdout=closed_pipe, stderr=subprocess.PIPE, check=False)
+    assert ended.returncode == 3
+    assert ended.stderr == b""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.base.errors import ConfigError
 from pipelines.export.new_folder import new_folder, replace_folder
 from pipelines.run_folder.exports_layout import ExportsDir
 
@@ -14,7 +15,7 @@ def exports(tmp_path: Path) -> ExportsDir:
 
 
 def names(exports: ExportsDir) -> list[str]:
-    return sorted(path.name for path in exports.path.iterdir())
+    return sorted(path.name for path in exports.path.iterdir() if path.name != ".lock")
 
 
 def test_complete_folder_replaces_the_earlier_one(exports: ExportsDir) -> None:
@@ -42,3 +43,11 @@ def test_folder_of_a_killed_export_is_no_export_and_is_removed_by_the_next(expor
     with new_folder(exports):
         pass
     assert names(exports) == []
+
+
+def test_second_export_at_the_same_time_is_refused_and_disturbs_nothing(exports: ExportsDir) -> None:
+    with new_folder(exports) as folder:
+        refused = pytest.raises(ConfigError, match="is used by another export; start this one when that has ended")
+        with refused, new_folder(exports):
+            pass
+        assert folder.is_dir()
