@@ -156,7 +156,10 @@ class ObjectEmbeddingHead(EmbeddingHead):
         """
         if objects is None:
             raise ValueError("objects: got None; a head that embeds objects needs the rows of a detection task")
-        return {"embeddings": self.embed(raw, objects), "images": objects.images}
+        # ONNX Runtime cannot reshape zero rows in GroupNorm, so there is one more row than objects.
+        boxes = torch.cat((objects.boxes_xyxy, objects.boxes_xyxy.new_ones(1, 4)))
+        images = torch.cat((objects.images, objects.images.new_zeros(1)))
+        return {"embeddings": self.embed(raw, ObjectRows(boxes, images))[:-1], "images": objects.images}
 
 
 def decode_embeddings(
