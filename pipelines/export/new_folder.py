@@ -20,7 +20,7 @@ def new_folder(exports: ExportsDir) -> Iterator[Path]:
     """
     exports.path.mkdir(parents=True, exist_ok=True)
     try:
-        with file_lock(exports.path / ".lock", timeout_s=0):
+        with file_lock(exports.lock, timeout_s=0):
             for left in exports.path.glob(".new-*"):
                 remove_folder(left)
             folder = Path(tempfile.mkdtemp(prefix=".new-", dir=exports.path))
@@ -38,6 +38,6 @@ def replace_folder(target: Path, folder: Path) -> None:
     """Give a complete folder its name; an earlier folder of this name is removed afterwards."""
     old = folder.with_name(f"{folder.name}-old")
     if target.exists():
-        target.rename(old)
+        rename_synced(target, old)
     rename_synced(folder, target)
     remove_folder(old)

@@ -25,6 +25,11 @@ class ExportsDir:
         """See `ModelBenchmark`."""
         return self.path / "benchmark.json"
 
+    @property
+    def lock(self) -> Path:
+        """Is held by the process that writes an export."""
+        return self.path / ".lock"
+
     def variant(self, name: str) -> "VariantDir":
         """Return the folder of a variant, such as `openvino-int8`."""
         return VariantDir(self.path / name)

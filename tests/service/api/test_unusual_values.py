@@ -56,12 +56,14 @@ def bodies(document: Document) -> dict[tuple[str, str], Document]:
     """Return a valid body of each request with JSON, by method and path."""
     folder = {"name": "shapes", "folder": "missing", "sources": document["data"]["sources"]}
     resources = {"cpus": 1, "gpus": 0, "timeout_s": 9}
+    export = {"to": "onnx", "precision": "fp32", "max_drop": 0.1, "nms": "outside", "name": "a", "priority": 1}
     images = {"folder": "missing", "name": "a", "classes": ["a"], "threshold": 0.5, "version": 1}
     return {
         ("post", "/v1/jobs"): {"config": document, "kind": "fit", "priority": 1, "resources": resources},
         ("patch", "/v1/jobs/{job_id}"): {"priority": 1},
         ("put", "/v1/models/{name}/aliases/{alias}"): {"version": 1, "reason": "better"},
         ("post", "/v1/models/{name}/batch-predictions"): images | {"dataset": "a@b", "resources": resources},
+        ("post", "/v1/models/{name}/versions/{version}/exports"): export | {"resources": resources},
         ("post", "/v1/datasets"): folder,
     }
 
@@ -106,6 +108,7 @@ def test_no_value_of_any_body_is_an_internal_error(rest: httpx2.Client, document
     job_id = rest.post("/v1/jobs", json={"config": document}).json()["id"]
     for (method, template), body in bodies(document).items():
         path = template.replace("{job_id}", job_id).replace("{name}", MODEL).replace("{alias}", "stable")
+        path = path.replace("{version}", "1")
         for text in STORABLE + NOT_STORABLE:
             for content in with_every_field_replaced(body, text):
                 answer = rest.request(method, path, content=content, headers=JSON)
