@@ -61,15 +61,16 @@ def write_onnx(model: MultiTaskModel, path: Path, size_hw: tuple[int, int], nms:
         with torch.no_grad():
             graph(*_example(size_hw))  # raises errors of the heads before the export, which takes long
         program, is_dynamic = _trace(graph, size_hw)
-        names = _output_names(program)
-        _write(program, names, path)
+        outputs = _output_names(program)
+        inputs = _write(program, outputs, path)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(FieldProblem("model", f"cannot be exported: {reason}")) from error
-    return OnnxGraph(("images", "sizes_hw"), tuple(names), graph.nms, None if is_dynamic else size_hw)
+    return OnnxGraph(inputs, tuple(outputs), graph.nms, None if is_dynamic else size_hw)
 
 
-def _write(program: ExportedProgram, output_names: list[str], path: Path) -> None:
+def _write(program: ExportedProgram, output_names: list[str], path: Path) -> tuple[str, ...]:
+    """Write the file, and return the names of the inputs that the graph uses; the others are removed from it."""
     exported = torch.onnx.export(
         program,
         dynamo=True,
@@ -80,7 +81,10 @@ def _write(program: ExportedProgram, output_names: list[str], path: Path) -> Non
         verbose=False,
     )
     assert exported is not None
+    inputs = exported.model.graph.inputs
+    inputs[:] = [given for given in inputs if given.uses()]
     exported.save(str(path))
+    return tuple(str(given.name) for given in inputs)
 
 
 def _trace(graph: ExportGraph, size_hw: tuple[int, int]) -> tuple[ExportedProgram, bool]:

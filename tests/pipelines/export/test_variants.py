@@ -46,6 +46,12 @@ def test_folder_is_complete_and_nothing_else_remains(exports: ExportsDir) -> Non
     assert files == ["README.md", "example.py", "model.bin", "model.json", "model.xml"]
 
 
+def test_graph_has_no_input_that_it_does_not_use(exports: ExportsDir) -> None:
+    variant = read_variant(exports.variant("openvino-fp32").path)
+    assert variant.nms == "outside"
+    assert [given.name for given in variant.inputs] == ["images"]
+
+
 def test_card_says_what_the_model_finds_and_where_its_weights_are_from(exports: ExportsDir) -> None:
     card = exports.variant("openvino-fp32").card.read_text()
     for part in (
