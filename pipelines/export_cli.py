@@ -14,8 +14,8 @@ from pipelines.base.garbage_collection import no_garbage_collection
 from pipelines.base.signals import release_stop_signals
 from pipelines.base.temporary_folder import require_temporary_folder
 from pipelines.command_line.arguments import places_of
-from pipelines.command_line.export_options import PARSERS, RUNTIME_OF
-from pipelines.runtimes.rows import RUNTIMES
+from pipelines.command_line.export_options import PARSERS
+from pipelines.spec.exported_variant import PRECISIONS, RUNTIME_OF
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     runtime = RUNTIME_OF[options.to]
-    if options.precision not in RUNTIMES[runtime].precisions:
-        choices = ", ".join(RUNTIMES[runtime].precisions)
+    if options.precision not in PRECISIONS[runtime]:
+        choices = ", ".join(PRECISIONS[runtime])
         raise ConfigError(FieldProblem("--precision", f"got {options.precision}; {runtime} computes in {choices}"))
     if options.accuracy_aware and (runtime, options.precision) != ("openvino", "int8"):
         raise ConfigError(FieldProblem("--accuracy-aware", "write it with --to openvino --precision int8"))

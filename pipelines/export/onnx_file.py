@@ -11,8 +11,9 @@ from torch.export import Dim, ExportedProgram
 
 from heads.graph_detections import LOWEST_SCORE
 from pipelines.base.errors import ConfigError, FieldProblem
-from pipelines.export.graph import ExportGraph, Nms
+from pipelines.export.graph import ExportGraph
 from pipelines.model import MultiTaskModel
+from pipelines.spec.exported_variant import Nms
 
 OPSET = 20
 """Version of ONNX's operators, which both runtimes have."""

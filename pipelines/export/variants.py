@@ -22,7 +22,6 @@ from pipelines.evaluation.conditions import main_metrics
 from pipelines.export.evaluation import score_networks
 from pipelines.export.example import example_text
 from pipelines.export.gate import MAX_DROP, decide
-from pipelines.export.graph import Nms
 from pipelines.export.inputs import calibration_inputs, one_image
 from pipelines.export.model_card import model_card
 from pipelines.export.new_folder import new_folder, replace_folder
@@ -46,6 +45,7 @@ from pipelines.spec.exported_variant import (
     GraphInput,
     Latency,
     MetricPair,
+    Nms,
     RuntimeName,
     VariantPrecision,
     WeightsOrigin,

@@ -17,6 +17,18 @@ CALIBRATION_IMAGES = 128
 
 RuntimeName = Literal["onnxruntime", "openvino"]
 VariantPrecision = Literal["fp32", "bf16", "int8"]
+GraphFormat = Literal["onnx", "openvino"]
+Nms = Literal["outside", "inside"]
+"""Whether overlapping boxes are dropped after the graph (outside) or by it."""
+
+RUNTIME_OF: dict[GraphFormat, RuntimeName] = {"onnx": "onnxruntime", "openvino": "openvino"}
+"""The runtime of each format of graphs."""
+PRECISIONS: dict[RuntimeName, tuple[VariantPrecision, ...]] = {
+    "onnxruntime": ("fp32", "int8"),
+    "openvino": ("fp32", "bf16", "int8"),
+}
+"""What each runtime computes in."""
+
 Milliseconds = Annotated[float, Field(gt=0)]
 
 
@@ -87,7 +99,7 @@ class VariantResult(Spec):
 
     runtime: RuntimeName
     precision: VariantPrecision
-    nms: Literal["outside", "inside"] = Field(description="where overlapping boxes are dropped: after or in the graph")
+    nms: Nms = Field(description="where overlapping boxes are dropped: after or in the graph")
     weights_sha256: str = Field(description="of model.safetensors, which was exported")
     size_bytes: int = Field(description="of the files with the graph and its weights")
     metrics: dict[str, MetricPair] = Field({}, description="by val/<task>/<metric>")
