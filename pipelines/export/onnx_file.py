@@ -32,13 +32,11 @@ class OnnxGraph:
 
     Attributes:
         inputs: `images`, and `sizes_hw` if the graph uses it.
-        outputs: names such as `cells.scores`.
         nms: where overlapping boxes are dropped.
         fixed_size_hw: the only size of images that the graph takes; None: it takes every multiple of 32.
     """
 
     inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
     nms: Nms
     fixed_size_hw: tuple[int, int] | None
 
@@ -62,21 +60,20 @@ def write_onnx(model: MultiTaskModel, path: Path, size_hw: tuple[int, int], nms:
         with torch.no_grad():
             graph(*_example(size_hw))  # raises errors of the heads before the export, which takes long
         program, is_dynamic = _trace(graph, size_hw)
-        outputs = _output_names(program)
-        inputs = _write(program, outputs, path)
+        inputs = _write(program, path)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(FieldProblem("model", f"cannot be exported: {reason}")) from error
-    return OnnxGraph(inputs, tuple(outputs), graph.nms, None if is_dynamic else size_hw)
+    return OnnxGraph(inputs, graph.nms, None if is_dynamic else size_hw)
 
 
-def _write(program: ExportedProgram, output_names: list[str], path: Path) -> tuple[str, ...]:
+def _write(program: ExportedProgram, path: Path) -> tuple[str, ...]:
     """Write the file, and return the names of the inputs that the graph uses; the others are removed from it."""
     exported = torch.onnx.export(
         program,
         dynamo=True,
         input_names=["images", "sizes_hw"],
-        output_names=output_names,
+        output_names=_output_names(program),
         opset_version=OPSET,
         custom_translation_table={torch.ops.pyramidion.non_max_suppression.default: _non_max_suppression()},
         verbose=False,

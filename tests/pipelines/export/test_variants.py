@@ -12,7 +12,7 @@ import pytest
 from pipelines.export.variants import ExportSource
 from pipelines.inference.predictor import Predictor
 from pipelines.run_folder.exports_layout import ExportsDir
-from pipelines.runtimes.variant import read_variant
+from pipelines.runtimes.variant import load_variant, read_variant
 
 pytestmark = pytest.mark.integration
 
@@ -47,9 +47,11 @@ def test_folder_is_complete_and_nothing_else_remains(exports: ExportsDir) -> Non
 
 
 def test_graph_has_no_input_that_it_does_not_use(exports: ExportsDir) -> None:
-    variant = read_variant(exports.variant("openvino-fp32").path)
+    folder = exports.variant("openvino-fp32").path
+    variant = read_variant(folder)
     assert variant.nms == "outside"
     assert [given.name for given in variant.inputs] == ["images"]
+    assert load_variant(folder, threads=1).session.input_names == ["images"]
 
 
 def test_card_says_what_the_model_finds_and_where_its_weights_are_from(exports: ExportsDir) -> None:
