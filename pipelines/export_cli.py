@@ -15,6 +15,7 @@ from pipelines.base.signals import release_stop_signals
 from pipelines.base.temporary_folder import require_temporary_folder
 from pipelines.command_line.arguments import places_of
 from pipelines.command_line.export_options import PARSERS
+from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.spec.exported_variant import PRECISIONS, RUNTIME_OF
 
 
@@ -70,7 +71,8 @@ def _export(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(variant.result.model_dump(mode="json"), allow_nan=False, ensure_ascii=False))
     else:
-        print("\n".join([*result_lines(variant.model, variant.result), str(path / "exports" / variant.name)]))
+        folder = ExportsDir.of(path).variant(variant.name).path
+        print("\n".join([*result_lines(variant.model, variant.result), str(folder)]))
     if variant.servable:
         return ExitCode.DONE
     print(f"error: {variant.name} is not served: {variant.reason}", file=sys.stderr)
