@@ -1,6 +1,5 @@
 """Write one export of a model, evaluate it on its runtime, and decide whether it may be served."""
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -35,7 +34,7 @@ from pipelines.inference.export import own_version
 from pipelines.inference.network import TorchNetwork
 from pipelines.model import MultiTaskModel
 from pipelines.run_folder.exports_layout import ExportsDir, VariantDir
-from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.files import file_sha256, write_atomic
 from pipelines.runtimes.base import Session
 from pipelines.runtimes.network import ExportedNetwork
 from pipelines.runtimes.rows import RUNTIMES
@@ -215,8 +214,9 @@ def _described(source: ExportSource, request: ExportRequest, folder: Path, graph
         runtime=request.runtime,
         precision=request.precision,
         nms=graph.nms,
-        weights_sha256=hashlib.sha256(source.weights.read_bytes()).hexdigest(),
+        weights_sha256=file_sha256(source.weights),
         size_bytes=sum(path.stat().st_size for path in folder.iterdir()),
+        files={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
         pyramidion=own_version(),
         graph=RUNTIMES[request.runtime].graph_file,
         inputs=tuple(
