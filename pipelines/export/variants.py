@@ -171,17 +171,17 @@ def _write_graph(
             quantize_onnx(float_onnx, target, inputs)
         else:
             write_openvino(float_onnx, float_graph)
-            quantize_openvino(float_graph, target, inputs, _accuracy_control(source, request, sizes_hw, report))
+            quantize_openvino(float_graph, target, inputs, accuracy_control(source, request, sizes_hw, report))
     return graph
 
 
-def _accuracy_control(
+def accuracy_control(
     source: ExportSource,
     request: ExportRequest,
     sizes_hw: Sequence[tuple[int, int]] | None,
     report: Callable[[str], None],
 ) -> AccuracyControl | None:
-    """Return what keeps the integers accurate: the score is the worst change of a main metric from torch."""
+    """Return what keeps the integers accurate: the score is 1 plus the worst change of a main metric from torch."""
     if not request.accuracy_aware:
         return None
     model = source.job.model
@@ -194,7 +194,7 @@ def _accuracy_control(
         changes = [(own[name] or 0.0) - value for name in names if (value := reference[name]) is not None]
         worst = min(changes, default=0.0)
         report(f"worst change of a main metric on val: {worst:+.4f}")
-        return worst
+        return 1 + worst  # nncf divides by the score of the network in float32
 
     return AccuracyControl(score, request.allowed_drop)
 
