@@ -6,6 +6,8 @@ from onnx import TensorProto, helper, save_model
 
 from pipelines.base.records import Category
 from pipelines.run_folder.exports_layout import VariantDir
+from pipelines.run_folder.files import file_sha256
+from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.spec.exported_variant import ExportedVariant, Gate, Latency
 from pipelines.spec.job import JobSpec
 
@@ -18,6 +20,7 @@ def write_channel_means(
     reasons: tuple[str, ...] = (),
     runtime_ms: float = 10,
     size_hw: tuple[int, int] | None = None,
+    model: Path | None = None,
 ) -> ExportedVariant:
     """Write an export for ONNX Runtime, whose scores of the task `scene` are the means of the image's channels.
 
@@ -27,7 +30,10 @@ def write_channel_means(
         reasons: why it may not be served; by default it may.
         runtime_ms: time of one image; torch needs 20 ms.
         size_hw: the only size of images that the graph takes; None: it takes any.
+        model: folder of the exported model; None: none has these weights.
     """
+    folder.mkdir(parents=True)
+    _write_graph(folder / "model.onnx", size_hw or ("height", "width"))
     variant = ExportedVariant(
         pyramidion="1",
         runtime="onnxruntime",
@@ -41,14 +47,13 @@ def write_channel_means(
         model=job.model,
         categories={"scene": tuple(Category(number, name) for number, name in enumerate(CLASSES, 1))},
         weights={"backbone": "resnet14_thin", "weights": "none", "license": None},
-        weights_sha256="00",
+        weights_sha256="00" if model is None else file_sha256(ExportedModelDir(model).weights),
+        files={"model.onnx": file_sha256(folder / "model.onnx")},
         latency=Latency(runtime_ms=runtime_ms, torch_ms=20, threads=1, size_hw=(96, 96), cpu="a CPU"),
         gate=Gate(max_drop=0.005, reasons=reasons),
         servable=not reasons,
     )
-    folder.mkdir(parents=True)
     VariantDir(folder).description.write_text(variant.model_dump_json())
-    _write_graph(folder / variant.graph, size_hw or ("height", "width"))
     return variant
 
 

@@ -1,12 +1,9 @@
 """What all tests share: one small document, data to train on, and one MLflow store."""
 
-import atexit
 import copy
 import gc
-import os
 import re
 import sqlite3
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +20,7 @@ from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
 from tests.made_once import made_once
 
-pytest_plugins = ["tests.postgres", "tests.s3"]
+pytest_plugins = ["tests.postgres", "tests.process_end", "tests.s3"]
 
 # Collecting the tests imports everything and creates objects that stay; searching them for garbage takes seconds.
 gc.disable()
@@ -86,27 +83,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "ranks" if OF_RANKS.match(nodeid) else super()._split_scope(nodeid)
 
     return RanksTogether(config, log) if config.getoption("dist") == "loadfile" else None
-
-
-_PROCESS = os.getpid()
-_sessions: list[pytest.Session] = []
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Remember the session, whose exit status is known at the end."""
-    _sessions.append(session)
-
-
-@atexit.register
-def end_without_collecting_garbage() -> None:
-    """End the process as its last exit handler: the interpreter would search all objects of libraries, for seconds.
-
-    Processes that a test forks end as usual.
-    """
-    if _sessions and os.getpid() == _PROCESS:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(int(_sessions[-1].exitstatus))
 
 
 SMALL_DOCUMENT = {

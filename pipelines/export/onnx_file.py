@@ -13,7 +13,7 @@ from heads.graph_detections import LOWEST_SCORE
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.export.graph import ExportGraph
 from pipelines.model import MultiTaskModel
-from pipelines.spec.exported_variant import Nms
+from pipelines.spec.exported_variant import MAX_SIDE_PX, Nms
 
 OPSET = 20
 """Version of ONNX's operators, which both runtimes have."""
@@ -23,7 +23,6 @@ TRACED_HW = (288, 416)
 64 x 64, the exporter took sizes that are equal by chance for the same size."""
 POSITIONS = ("pos_embed", "relative_position_bias_table")
 MAX_BATCH = 1024
-MAX_SIDE_PX = 8192
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Write one export of a model, evaluate it on its runtime, and decide whether it may be served."""
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -33,7 +32,7 @@ from pipelines.inference.export import own_version
 from pipelines.inference.network import TorchNetwork
 from pipelines.model import MultiTaskModel
 from pipelines.run_folder.exports_layout import ExportsDir, VariantDir
-from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.files import file_sha256, write_atomic
 from pipelines.runtimes.base import Session
 from pipelines.runtimes.network import ExportedNetwork
 from pipelines.runtimes.rows import RUNTIMES
@@ -167,17 +166,17 @@ def _write_graph(
             quantize_onnx(float_onnx, target, inputs)
         else:
             write_openvino(float_onnx, float_graph)
-            quantize_openvino(float_graph, target, inputs, _accuracy_control(source, request, sizes_hw, report))
+            quantize_openvino(float_graph, target, inputs, accuracy_control(source, request, sizes_hw, report))
     return graph
 
 
-def _accuracy_control(
+def accuracy_control(
     source: ExportSource,
     request: ExportRequest,
     sizes_hw: Sequence[tuple[int, int]] | None,
     report: Callable[[str], None],
 ) -> AccuracyControl | None:
-    """Return what keeps the integers accurate: the score is the worst change of a main metric from torch."""
+    """Return what keeps the integers accurate: the score is 1 plus the worst change of a main metric from torch."""
     if not request.accuracy_aware:
         return None
     model = source.job.model
@@ -190,7 +189,7 @@ def _accuracy_control(
         changes = [(own[name] or 0.0) - value for name in names if (value := reference[name]) is not None]
         worst = min(changes, default=0.0)
         report(f"worst change of a main metric on val: {worst:+.4f}")
-        return worst
+        return 1 + worst  # nncf divides by the score of the network in float32
 
     return AccuracyControl(score, request.allowed_drop)
 
@@ -205,8 +204,9 @@ def _described(source: ExportSource, request: ExportRequest, folder: Path, graph
         runtime=request.runtime,
         precision=request.precision,
         nms=graph.nms,
-        weights_sha256=hashlib.sha256(source.weights.read_bytes()).hexdigest(),
+        weights_sha256=file_sha256(source.weights),
         size_bytes=sum(path.stat().st_size for path in folder.iterdir()),
+        files={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
         pyramidion=own_version(),
         graph=RUNTIMES[request.runtime].graph_file,
         inputs=tuple(

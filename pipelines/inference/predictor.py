@@ -20,6 +20,7 @@ from pipelines.data.loading.transforms import EvalTransform
 from pipelines.data.source_images import NewImageReader
 from pipelines.inference.export import load_exported, read_best_thresholds, read_model_description
 from pipelines.inference.network import Network, Precision, TorchNetwork
+from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.runtimes.variant import load_variant
 from pipelines.spec.job import JobSpec
 from pipelines.tasks.base import BestThresholds, TaskSetup
@@ -102,10 +103,11 @@ class Predictor:
             batch_size: see the constructor.
 
         Raises:
-            ConfigError: the folders hold no usable model, or the runtime is not installed.
+            ConfigError: the folders hold no usable model or different ones, or the runtime is not installed.
         """
         described = read_model_description(folder)
-        network, best = load_variant(variant, threads), described.best_thresholds
+        network = load_variant(variant, threads, ExportedModelDir(folder).weights)
+        best = described.best_thresholds
         return cls(network, described.job, described.categories, best_thresholds=best, batch_size=batch_size)
 
     def predict(self, images: Sequence[ImageLike], threshold: Threshold | None = None) -> list[Answer]:

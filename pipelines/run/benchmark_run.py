@@ -12,6 +12,7 @@ from pipelines.inference.network import Network, TorchNetwork
 from pipelines.run.saved_run import load_document
 from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.run_folder.files import write_atomic
+from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.runtimes.rows import RUNTIMES
 from pipelines.runtimes.variant import load_variant, read_variant
 from pipelines.spec.exported_variant import ModelBenchmark
@@ -45,7 +46,7 @@ def benchmark_run(
     for folder in exports.variants():
         variant = read_variant(folder.path)
         if RUNTIMES[variant.runtime].is_installed:
-            loaders[variant.name] = _loader(folder.path)
+            loaders[variant.name] = _loader(folder.path, ExportedModelDir(run_dir.model).weights)
     result = benchmark(
         loaders,
         job.data.image_size_hw,
@@ -57,8 +58,8 @@ def benchmark_run(
     return result
 
 
-def _loader(folder: Path) -> LoadNetwork:
+def _loader(folder: Path, weights: Path) -> LoadNetwork:
     def load(threads: int) -> Network:
-        return load_variant(folder, threads)
+        return load_variant(folder, threads, weights)
 
     return load

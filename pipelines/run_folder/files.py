@@ -1,6 +1,7 @@
 """Files that are written whole, and survive a crash of the machine once they have their name. Torch-free."""
 
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -75,6 +76,12 @@ def sync_folder(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_folder(path: Path) -> None:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.run_folder.exports_layout import ExportsDir, VariantDir
+from pipelines.run_folder.files import file_sha256
 from pipelines.runtimes.rows import RUNTIMES
 from pipelines.spec.exported_variant import ExportedVariant
 
@@ -43,15 +44,17 @@ def read_variants(exports: ExportsDir) -> Iterator[tuple[ExportedVariant, Path]]
             continue
 
 
-def load_variant(folder: Path, threads: int | None = None) -> "ExportedNetwork":
+def load_variant(folder: Path, threads: int | None = None, weights: Path | None = None) -> "ExportedNetwork":
     """Return the network of the export in a folder, whether it may be served or not.
 
     Args:
         folder: such as `exports/openvino-int8`.
         threads: number of threads of one run; by default the number of cores that this process may use.
+        weights: model.safetensors of the model that the export has to be of; None: of any model.
 
     Raises:
-        ConfigError: the folder has no complete export, or its runtime is not installed.
+        ConfigError: the folder has no complete export, a file of it was changed, it is of other weights, or its runtime
+            is not installed.
     """
     from pipelines.runtimes.network import ExportedNetwork
 
@@ -60,6 +63,10 @@ def load_variant(folder: Path, threads: int | None = None) -> "ExportedNetwork":
     if not runtime.is_installed:
         message = f"needs the package {runtime.package}, which is not installed; {INSTALL}"
         raise ConfigError(FieldProblem(str(folder), message))
+    _require_evaluated(folder, variant)
+    if weights is not None and file_sha256(weights) != variant.weights_sha256:
+        message = f"is an export of other weights than {weights}; export the model again"
+        raise ConfigError(FieldProblem(str(folder), message))
     try:
         session = runtime.load(folder / variant.graph, variant.precision, threads)
     except Exception as error:  # each runtime has errors of its own
@@ -67,3 +74,15 @@ def load_variant(folder: Path, threads: int | None = None) -> "ExportedNetwork":
         message = f"{variant.graph} cannot be loaded by {runtime.name} ({reason}); export the model again"
         raise ConfigError(FieldProblem(str(folder), message)) from error
     return ExportedNetwork(session, variant.model, variant.temperatures, variant.sizes_hw)
+
+
+def _require_evaluated(folder: Path, variant: ExportedVariant) -> None:
+    """Raise ConfigError if the files of the graph are not those that were evaluated."""
+    if variant.graph not in variant.files or variant.graph != RUNTIMES[variant.runtime].graph_file:
+        message = f"its model.json names the graph {variant.graph!r}; export the model again"
+        raise ConfigError(FieldProblem(str(folder), message))
+    for name, sha256 in variant.files.items():
+        path = folder / name
+        if not path.is_file() or file_sha256(path) != sha256:
+            message = f"{name} is missing or was changed after the evaluation; export the model again"
+            raise ConfigError(FieldProblem(str(folder), message))

@@ -15,6 +15,9 @@ from pipelines.tasks.base import Share
 CALIBRATION_IMAGES = 128
 """Number of images of train that the scales of int8 are measured on, by default."""
 
+MAX_SIDE_PX = 8192
+"""Largest height and width of images that a graph takes."""
+
 RuntimeName = Literal["onnxruntime", "openvino"]
 VariantPrecision = Literal["fp32", "bf16", "int8"]
 GraphFormat = Literal["onnx", "openvino"]
@@ -30,6 +33,8 @@ PRECISIONS: dict[RuntimeName, tuple[VariantPrecision, ...]] = {
 """What each runtime computes in."""
 
 Milliseconds = Annotated[float, Field(gt=0)]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+PaddedSide = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 
 
 class GraphInput(Spec):
@@ -129,10 +134,13 @@ class ExportedVariant(VariantResult):
 
     format: Literal[1] = 1
     pyramidion: str = Field(description="version that has written the export")
-    graph: str = Field(description="name of the file with the graph")
+    graph: FileName = Field(description="name of the file with the graph")
+    files: dict[FileName, str] = Field(description="SHA-256 of the files with the graph and its weights, by name")
     inputs: tuple[GraphInput, ...]
-    multiple_of: int = Field(32, description="heights and widths are padded to multiples of this")
-    sizes_hw: tuple[tuple[int, int], ...] | None = Field(None, description="allowed sizes after padding; null: any")
+    multiple_of: PaddedSide = Field(32, description="heights and widths are padded to multiples of this")
+    sizes_hw: Annotated[tuple[tuple[PaddedSide, PaddedSide], ...], Field(min_length=1)] | None = Field(
+        None, description="allowed sizes after padding; null: any"
+    )
     image_size: ImageSize = Field(description="data.image_size of the document; images are scaled to fit into it")
     model: ModelSpec = Field(description="section `model` of the document")
     categories: dict[str, tuple[Category, ...]] = Field(description="by task, in the order of the labels")

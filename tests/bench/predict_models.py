@@ -14,6 +14,8 @@ from pipelines.inference.export import export_model, load_exported
 from pipelines.inference.predictor import Predictor
 from pipelines.model import build_model
 from pipelines.run_folder.exports_layout import VariantDir
+from pipelines.run_folder.files import file_sha256
+from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.runtimes.rows import RUNTIMES
 from pipelines.spec.exported_variant import ExportedVariant, Gate, Latency, RuntimeName, WeightsOrigin
 from pipelines.spec.learning import SelectSpec
@@ -86,7 +88,8 @@ def _write_export(model_folder: Path, folder: Path, runtime: RuntimeName) -> Exp
         model=job.model,
         categories={task: tuple(classes) for task, classes in categories.items()},
         weights=WeightsOrigin(backbone=job.model.backbone.label, weights="none", license=None),
-        weights_sha256="",
+        weights_sha256=file_sha256(ExportedModelDir(model_folder).weights),
+        files={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
         latency=Latency(runtime_ms=1, torch_ms=2, threads=1, size_hw=size_hw, cpu="unknown"),
         gate=Gate(max_drop=0),
         servable=True,

@@ -48,6 +48,7 @@ def variant(source: ExportSource) -> ExportedVariant:
             "categories": {},
             "weights": {"backbone": "resnet14_thin", "weights": "none", "license": None},
             "weights_sha256": "00",
+            "files": {"model.onnx": "00"},
             "metrics": {
                 "val/shapes/AP": MetricPair(torch=0.5, variant=0.25),
                 "val/scene/mAP": MetricPair(torch=None, variant=None),

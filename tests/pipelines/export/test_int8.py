@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.export.variants import ExportRequest, ExportSource, export_variant
+from pipelines.export.variants import ExportRequest, ExportSource, accuracy_control, export_variant
 from pipelines.run_folder.exports_layout import ExportsDir
+from pipelines.runtimes.rows import RUNTIMES
 from pipelines.runtimes.variant import load_variant, read_variant
 
 pytestmark = pytest.mark.integration
@@ -46,6 +47,15 @@ def test_export_that_falls_too_far_is_kept_and_says_why(source: ExportSource, tm
     assert "val/scene/mAP falls by" in variant.reason
     assert "**Do not serve this export**: val/" in exports.variant(variant.name).card.read_text()
     assert load_variant(exports.variant(variant.name).path, threads=1).session.input_names[0] == "images"
+
+
+def test_accuracy_is_a_score_that_nncf_can_divide_by(source: ExportSource, exports: ExportsDir) -> None:
+    """The change from torch alone would be 0 for the network in float32."""
+    request = ExportRequest("openvino", "int8", accuracy_aware=True)
+    control = accuracy_control(source, request, None, print)
+    assert control is not None
+    session = RUNTIMES["openvino"].load(exports.variant("openvino-fp32").path / "model.xml", "fp32", threads=1)
+    assert control.score(session) == pytest.approx(1, abs=0.005)
 
 
 def test_no_usage_statistics_are_written_or_sent(tmp_path: Path) -> None:

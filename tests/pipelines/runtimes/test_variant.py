@@ -1,14 +1,18 @@
 """The description of an export is read from its folder, and says whether and how fast it may be served."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipelines.base.errors import ConfigError
 from pipelines.run_folder.exports_layout import ExportsDir
+from pipelines.run_folder.files import file_sha256
 from pipelines.runtimes.variant import load_variant, read_variant
 from pipelines.spec.exported_variant import ExportedVariant, Gate, Latency, fastest_first
 from pipelines.spec.job import JobSpec
+from tests.channel_means import write_channel_means
 
 
 @pytest.fixture
@@ -27,6 +31,7 @@ def variant(tiny_job: JobSpec) -> ExportedVariant:
             "categories": {task: [{"id": 1, "name": "a"}] for task in tiny_job.model.tasks},
             "weights": {"backbone": "timm:resnet10t", "weights": "none", "license": None},
             "weights_sha256": "00",
+            "files": {"model.xml": "00"},
         }
     )
 
@@ -70,7 +75,52 @@ def test_reason_says_why_an_export_is_not_served(variant: ExportedVariant) -> No
 
 
 def test_folder_of_an_export_without_its_graph_is_refused_with_advice(variant: ExportedVariant, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot be loaded by openvino .*export the model again"):
+    with pytest.raises(ConfigError, match=r"model.xml is missing or was changed .*; export the model again"):
         load_variant(write(tmp_path, variant))
     with pytest.raises(ConfigError, match="is not an export that this version reads"):
         load_variant(tmp_path)
+
+
+def test_graph_that_the_runtime_does_not_read_is_refused_with_advice(scene_job: JobSpec, tmp_path: Path) -> None:
+    variant = write_channel_means(tmp_path / "export", scene_job)
+    graph = tmp_path / "export" / "model.onnx"
+    graph.write_bytes(b"no graph")
+    content = variant.model_copy(update={"files": {graph.name: file_sha256(graph)}}).model_dump_json()
+    (tmp_path / "export" / "model.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"cannot be loaded by onnxruntime .*; export the model again"):
+        load_variant(tmp_path / "export", threads=1)
+
+
+def test_graph_that_was_changed_after_the_evaluation_is_refused(scene_job: JobSpec, tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    write_channel_means(folder, scene_job)
+    load_variant(folder, threads=1)
+    content = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(content.replace(b"channel means", b"channel modes"))
+    with pytest.raises(
+        ConfigError, match=r"model.onnx is missing or was changed after the evaluation; export .* again"
+    ):
+        load_variant(folder, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"graph": "../other/model.onnx"}, "'graph',.* should match pattern"),
+        ({"graph": "/etc/passwd"}, "'graph',.* should match pattern"),
+        ({"files": {"../model.onnx": "00"}}, "'files',.* should match pattern"),
+        ({"files": {}}, "names the graph 'model.onnx'"),
+        ({"runtime": "openvino"}, "names the graph 'model.onnx'"),
+        ({"sizes_hw": [[10**6, 10**6]]}, "'sizes_hw',.* less than or equal to 8192"),
+        ({"sizes_hw": []}, "'sizes_hw',.* at least 1 item"),
+        ({"multiple_of": 0}, "'multiple_of',.* greater than or equal to 1"),
+    ],
+)
+def test_description_that_no_export_writes_is_refused(
+    change: dict[str, Any], message: str, scene_job: JobSpec, tmp_path: Path
+) -> None:
+    variant = write_channel_means(tmp_path / "export", scene_job)
+    content = {**variant.model_dump(mode="json"), **change}
+    (tmp_path / "export" / "model.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=message):
+        load_variant(tmp_path / "export", threads=1)

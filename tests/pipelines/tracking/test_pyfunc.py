@@ -122,7 +122,10 @@ def test_pyfunc_uses_an_export_whose_runtime_is_installed(
     registry: Registry, scene_model: Path, scene_job: JobSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = register(registry, scene_model, "exports")
-    slow, fast = (write_channel_means(tmp_path / name, scene_job, (), ms) for name, ms in (("slow", 30), ("fast", 5)))
+    slow, fast = (
+        write_channel_means(tmp_path / name, scene_job, (), ms, model=scene_model)
+        for name, ms in (("slow", 30), ("fast", 5))
+    )
     image = table([Image.new("RGB", (96, 96), (255, 0, 51))])
 
     def answers() -> list[float]:

@@ -23,12 +23,16 @@ def scene(
 
 
 @pytest.fixture
-def add_export(scene: ModelVersion, scene_job: JobSpec, service_registry: Registry, tmp_path: Path) -> AddExport:
+def add_export(
+    scene: ModelVersion, scene_job: JobSpec, scene_model: Path, service_registry: Registry, tmp_path: Path
+) -> AddExport:
     """Add an export to `scene`, see `write_channel_means`, and return its result."""
 
-    def add(*reasons: str, runtime_ms: float = 10, is_damaged: bool = False) -> VariantResult:
+    def add(
+        *reasons: str, runtime_ms: float = 10, is_damaged: bool = False, model: Path = scene_model
+    ) -> VariantResult:
         folder = tmp_path / "exports" / f"{runtime_ms}"
-        variant = write_channel_means(folder, scene_job, reasons, runtime_ms)
+        variant = write_channel_means(folder, scene_job, reasons, runtime_ms, model=model)
         if is_damaged:
             (folder / variant.graph).write_bytes(b"no graph")
         version = service_registry.version(scene.name, scene.version)

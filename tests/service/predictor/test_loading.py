@@ -81,8 +81,17 @@ def test_damaged_export_is_skipped_by_auto_with_a_warning(
     add_export(is_damaged=True)
     assert loader.load("auto")[1] == "torch"
     assert "the export onnxruntime-fp32 cannot be used" in caplog.text
-    with pytest.raises(RuntimeUnusable, match="cannot be loaded by onnxruntime"):
+    with pytest.raises(RuntimeUnusable, match=r"model.onnx is missing or was changed after the evaluation"):
         loader.load("onnxruntime")
+
+
+def test_export_of_other_weights_is_skipped_by_auto_with_a_warning(
+    loader: Loader, add_export: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    add_export(model=tmp_path)
+    assert loader.load("auto")[1] == "torch"
+    assert "is an export of other weights than" in caplog.text
 
 
 def test_export_whose_package_is_missing_is_skipped_by_auto_with_a_warning(
