@@ -16,6 +16,7 @@ from backbones.catalog.lookup import resolve
 from pipelines.base.records import Category, DatasetIndex
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import padded_size
+from pipelines.data.source_images import expected_exif
 from pipelines.evaluation.conditions import main_metrics
 from pipelines.export.evaluation import score_networks
 from pipelines.export.example import example_text
@@ -215,6 +216,7 @@ def _described(source: ExportSource, request: ExportRequest, folder: Path, graph
         ),
         sizes_hw=None if graph.fixed_size_hw is None else (graph.fixed_size_hw,),
         image_size=source.job.data.image_size,
+        exif=expected_exif(source.job.data),
         model=source.job.model,
         categories={task: tuple(classes) for task, classes in source.categories.items()},
         best_thresholds={task: dict(best) for task, best in source.best_thresholds.items()},

@@ -142,6 +142,7 @@ class ExportedVariant(VariantResult):
         None, description="allowed sizes after padding; null: any"
     )
     image_size: ImageSize = Field(description="data.image_size of the document; images are scaled to fit into it")
+    exif: Literal["ignore", "apply"] = Field(description="whether images are rotated by their EXIF orientation")
     model: ModelSpec = Field(description="section `model` of the document")
     categories: dict[str, tuple[Category, ...]] = Field(description="by task, in the order of the labels")
     best_thresholds: dict[str, dict[str, Share | None]] = Field(

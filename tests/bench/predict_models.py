@@ -85,6 +85,7 @@ def _write_export(model_folder: Path, folder: Path, runtime: RuntimeName) -> Exp
         inputs=(),
         sizes_hw=None if graph.fixed_size_hw is None else (graph.fixed_size_hw,),
         image_size=job.data.image_size,
+        exif="apply",
         model=job.model,
         categories={task: tuple(classes) for task, classes in categories.items()},
         weights=WeightsOrigin(backbone=job.model.backbone.label, weights="none", license=None),
