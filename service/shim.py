@@ -25,7 +25,7 @@ from pipelines.run_folder.layout import AttemptDir
 from service.boot_clock import boot_id
 from service.child_process import adopt_orphans, die_with_parent
 from service.executors.memory import oom_kills
-from service.executors.process_tree import descendants, find_process, kill, start_ticks
+from service.executors.process_tree import find_process, kill_descendants, start_ticks
 from service.executors.shim_contract import END, HELD, KILL
 
 NOT_STARTED = 127
@@ -138,7 +138,7 @@ def _watch(command: subprocess.Popen[bytes], grace_s: float) -> tuple[int, bool]
     while _reap(command):
         now = time.monotonic()
         if command.returncode is not None or now >= deadline:
-            kill(lambda table: descendants(os.getpid(), table))
+            kill_descendants()
             wait_s, pause_s = pause_s, min(2 * pause_s, 1.0)
         else:
             wait_s = min(deadline - now, LOOK_S)
