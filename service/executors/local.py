@@ -45,12 +45,13 @@ class LocalExecutor:
     Args:
         cpus: cores that attempts may use in total.
         gpus: GPUs that attempts may use in total; None for all GPUs of this host.
+        driver: a process whose end stops the attempts that are started here; None if they outlive every other process.
     """
 
     is_bound_to_host = True
 
-    def __init__(self, cpus: int, gpus: int | None = None) -> None:
-        self._cpus = cpus
+    def __init__(self, cpus: int, gpus: int | None = None, driver: Process | None = None) -> None:
+        self._cpus, self._driver = cpus, driver
         self._gpu_ids = gpu_uuids()[:gpus] if gpus != 0 else ()
         self._boot_id = boot_id()
         self._shims: list[subprocess.Popen[bytes]] = []
@@ -94,6 +95,7 @@ class LocalExecutor:
             "cwd": str(spec.cwd.resolve()),
             "grace_s": spec.grace_s,
             "start_until": spec.start_until,
+            "driver": None if self._driver is None else [self._driver.pid, start_ticks(self._driver)],
         }
         with os.fdopen(os.memfd_create("order"), "w+b") as stdin, AttemptDir(folder).log.open("ab") as log:
             stdin.write(json.dumps(order).encode())
