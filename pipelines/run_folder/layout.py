@@ -237,16 +237,6 @@ class AttemptDir:
         """See `AttemptFailure`."""
         return self.path / "failure.json"
 
-    @property
-    def order_json(self) -> Path:
-        """What another machine needs to start the attempt, see `service.executors.ray.order`."""
-        return self.path / ".order.json"
-
-    @property
-    def taken_order_json(self) -> Path:
-        """The same while the attempt starts."""
-        return self.path / ".order.taken.json"
-
 
 @dataclass(frozen=True)
 class ExportedModelDir:

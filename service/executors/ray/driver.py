@@ -28,14 +28,14 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     folder = Path(sys.argv[1])
     file = OrderFile(folder)
-    order = file.take()
-    if order is None:
+    spec = file.take(_visible_devices())
+    if spec is None:
         print("the attempt was stopped before it ran, or runs already", flush=True)
         return 0
     driver = find_process(os.getpid())
     assert driver is not None
     executor = LocalExecutor(cpus=1, gpus=0, driver=driver)
-    if not _start(executor, order.spec(folder, _visible_devices())):
+    if not _start(executor, spec):
         file.forget()
         return 1
     return _follow(executor, file, folder)

@@ -20,7 +20,7 @@ from service.child_process import child_environment, python_command
 from service.executors.base import AttemptSpec, Engine, ExecutorUnavailable, Observation, RequirementsNotMet
 from service.executors.ray.cluster import RayCluster, RequestRefused
 from service.executors.ray.local_cluster import local_cluster
-from service.executors.ray.order import Order, OrderFile
+from service.executors.ray.order import OrderFile
 from service.executors.ray.states import (
     END_SLACK_S,
     FOLDER_KEY,
@@ -105,7 +105,7 @@ class RayExecutor:
         if job is not None:
             log.warning("Ray has ended job %s before it ran (%s); submitting it again", name, job.message)
             self._cluster.delete(name)
-        order.write(Order.of(spec))
+        order.write(spec)
         if spec.start_until is not None and time.monotonic() > spec.start_until:
             order.withdraw()
             return

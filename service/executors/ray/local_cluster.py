@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from pipelines.base.cores import num_cores
 from pipelines.base.process_folder import ProcessFolder, remove_abandoned_folders
 from service.child_process import die_with_parent, python_command
 from service.executors.base import Engine
@@ -84,7 +85,7 @@ def _command(settings: Settings, port: int, folder: Path) -> list[str]:
         f"--node-ip-address={LOOPBACK}", f"--dashboard-host={LOOPBACK}", "--include-log-monitor=false",
         "--port=0", f"--dashboard-port={port}", f"--dashboard-agent-listen-port={agent}",
         f"--ray-client-server-port={client}", f"--metrics-export-port={metrics}",
-        f"--num-cpus={settings.cpus}", f"--temp-dir={folder}",
+        f"--num-cpus={settings.cpus or num_cores()}", f"--temp-dir={folder}",
     ]  # fmt: skip
     return command if settings.gpus is None else [*command, f"--num-gpus={settings.gpus}"]
 

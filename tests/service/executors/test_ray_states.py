@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.run_folder.attempt_files import ShimProcess
-from pipelines.run_folder.layout import AttemptDir
+from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, AttemptDir
 from service.executors.base import AttemptSpec
-from service.executors.ray.order import Order, OrderFile
+from service.executors.ray.order import OrderFile
 from service.executors.ray.states import (
     FOLDER_KEY,
     SWEPT,
@@ -81,31 +81,29 @@ def spec(tmp_path: Path) -> AttemptSpec:
 
 def test_order_is_read_by_its_owner_only_and_taken_once(tmp_path: Path, spec: AttemptSpec) -> None:
     file = OrderFile(tmp_path)
-    file.write(Order.of(spec))
+    file.write(spec)
     assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o600]
-    order = file.take()
-    assert order is not None
-    assert order.spec(tmp_path, ("GPU-1",)) == AttemptSpec(
-        tmp_path, ("sh", "-c", "x"), {"KEY": SECRET}, tmp_path, 5.0, {"cpus": 2}, ("GPU-1",)
+    assert file.take(("GPU-1",)) == AttemptSpec(
+        tmp_path, ("sh", "-c", "x"), {"KEY": SECRET, ATTEMPT_DIR_VARIABLE: str(tmp_path)}, tmp_path, 5.0, {}, ("GPU-1",)
     )
-    assert file.take() is None
+    assert file.take(()) is None
     file.forget()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_withdrawn_order_cannot_be_taken(tmp_path: Path, spec: AttemptSpec) -> None:
     file = OrderFile(tmp_path)
-    file.write(Order.of(spec))
+    file.write(spec)
     file.withdraw()
-    assert file.take() is None
+    assert file.take(()) is None
     file.withdraw()
 
 
 def test_progress_follows_the_files_of_an_attempt(tmp_path: Path, spec: AttemptSpec) -> None:
     file, found = OrderFile(tmp_path), [AttemptProgress.of(tmp_path)]
-    file.write(Order.of(spec))
+    file.write(spec)
     found.append(AttemptProgress.of(tmp_path))
-    file.take()
+    file.take(())
     found.append(AttemptProgress.of(tmp_path))
     ShimProcess(pid=1).write(AttemptDir(tmp_path).run_json)
     file.forget()
