@@ -11,11 +11,12 @@ import pytest
 
 from service.child_process import child_environment
 from service.executors.base import ExecutorUnavailable
+from service.executors.ray import cluster
 from service.executors.ray.cluster import AUTH_MODE, TOKEN, RayCluster
 from service.executors.ray.local_cluster import local_cluster
 from service.settings import Settings
 from tests.network_namespace import NetworkNamespace
-from tests.service.waiting import wait_until
+from tests.service.waiting import TIMEOUT_S, wait_until
 
 CPUS = 2
 
@@ -40,8 +41,8 @@ class RayForTests:
             process = subprocess.Popen(self.engine.command, env=child_environment(environment))
         try:
             with self.used() as settings:
-                cluster = RayCluster(settings["ray_address"])
-                wait_until(lambda: process.poll() is None and _has_nodes(cluster), "a node of Ray", pause_s=0.5)
+                found = RayCluster(settings["ray_address"])
+                wait_until(lambda: _has_nodes(found), "a node of Ray", pause_s=0.5)
             yield self
         finally:
             process.terminate()
@@ -52,13 +53,15 @@ class RayForTests:
     def used(self) -> Iterator[dict[str, Any]]:
         """Enter the namespace with the token; yield the settings by which the executor reaches Ray."""
         with self.network.entered(), pytest.MonkeyPatch.context() as patch:
+            # No test depends on how soon Ray answers.
+            patch.setattr(cluster, "TIMEOUT_S", TIMEOUT_S)
             for name in (AUTH_MODE, TOKEN):
                 patch.setenv(name, self.engine.environment[name])
             yield dict(self.engine.settings)
 
 
-def _has_nodes(cluster: RayCluster) -> bool:
+def _has_nodes(found: RayCluster) -> bool:
     try:
-        return bool(cluster.nodes())
+        return bool(found.nodes())
     except ExecutorUnavailable:
         return False
