@@ -30,7 +30,7 @@ class LiveCapacity(Mapping[str, int]):
     """
 
     def __init__(self, executor: Executor, file: Path) -> None:
-        self._executor, self._file = executor, file
+        self._executor, self._file, self._problem = executor, file, ""
         self._counts: ResourceCounts = self._reported() or self._kept() or self._awaited()
         threading.Thread(target=self._repeat, daemon=True).start()
 
@@ -52,8 +52,11 @@ class LiveCapacity(Mapping[str, int]):
         try:
             counts = dict(self._executor.capacity())
         except ExecutorUnavailable as error:
-            log.warning("the capacity is unknown: %s", error)
+            if str(error) != self._problem:
+                log.warning("the capacity is unknown: %s", error)
+            self._problem = str(error)
             return None
+        self._problem = ""
         if counts != self._kept():
             with suppress(OSError):  # only a later start needs it
                 write_atomic(self._file, json.dumps(counts))
