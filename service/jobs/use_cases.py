@@ -5,7 +5,7 @@ makes the change. A use case raises the errors of `service.jobs.errors` and `ser
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from service.datasets.usable import UsableDataset
 from service.disk_space import require_free_space
 from service.jobs.errors import InvalidJob, JobProblem, NotOver
 from service.jobs.kinds.registry import job_kind
-from service.jobs.submission import JobSubmission, check_submission, resource_problems
+from service.jobs.submission import JobSubmission, check_submission, check_variant, resource_problems
 from service.jobs.supervisor_watch import SupervisorWatch
 from service.jobs.waiting import waits_for
 from service.principal import Principal
@@ -98,6 +98,10 @@ class Jobs:
             return usable_dataset(reference, principal, self._datasets, self._settings)
 
         return check_submission(submission, self._settings, self._capacity, find_dataset)
+
+    def check_variant(self, checked: NewJob, config: Mapping[str, Any]) -> NewJob:
+        """Return a job that differs from one of `check` by its document; raises InvalidJob with all problems."""
+        return check_variant(checked, config, self._settings, self._capacity)
 
     def check_models(self, principal: Principal, submission: JobSubmission) -> None:
         """Check that the models which a document names are not those of tenants that the principal does not see.
