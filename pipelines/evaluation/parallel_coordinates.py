@@ -54,7 +54,8 @@ def _draw_axis(panel: Axes, position: int, axis: Mapping[str, Any]) -> None:
     for value, label in _ticks(axis):
         y = _height(axis, value)
         panel.plot([position, position + 0.03], [y, y], color="black", linewidth=0.8)
-        panel.text(position + 0.05, y, _text(label, MAX_LABEL), fontsize=7, va="center")
+        ground = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5}
+        panel.text(position + 0.05, y, _text(label, MAX_LABEL), fontsize=7, va="center", bbox=ground)
 
 
 def _ticks(axis: Mapping[str, Any]) -> list[tuple[float, str]]:

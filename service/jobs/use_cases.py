@@ -31,6 +31,7 @@ from service.store.datasets import DatasetStore
 from service.store.errors import NotEnded
 from service.store.jobs import JobStore
 from service.store.records import AttemptRecord, Job, NewJob
+from service.store.sweep_records import SweepTrial
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class JobDetails:
     Attributes:
         waits_for: the reason why a queued job has not started yet.
         run_dir: its run folder, which may be missing.
+        trial: the trial of a sweep that it runs, if any.
     """
 
     job: Job
@@ -70,6 +72,7 @@ class JobDetails:
     attempts: list[AttemptRecord]
     waits_for: str | None
     run_dir: Path
+    trial: SweepTrial | None = None
 
 
 class Jobs:
@@ -243,6 +246,7 @@ class Jobs:
             self._store.attempts(job.id),
             waits_for(job, self._store, self._datasets, self.supervision, self._capacity, principal),
             self._settings.run_dir(job.id),
+            self._store.trial(job.id),
         )
 
 

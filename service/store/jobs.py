@@ -19,6 +19,8 @@ from service.store.pages import newest_jobs
 from service.store.records import AttemptRecord, Event, Job, NewJob, SupervisorLease
 from service.store.rows import JOB_COLUMNS, change_status, job_of, locked_job, owned_by, update_job
 from service.store.supervisor_lease import find_lease
+from service.store.sweep_records import SweepTrial
+from service.store.sweep_rows import trial_of_job
 from service.store.tables import attempts, events, jobs, write_probes
 
 _TRIES = 5
@@ -170,6 +172,11 @@ class JobStore:
         with reading(self._engine) as connection:
             rows = connection.execute(select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.number))
             return [AttemptRecord(**{**row._asdict(), "gpu_ids": tuple(row.gpu_ids)}) for row in rows]
+
+    def trial(self, job_id: str) -> SweepTrial | None:
+        """Return the trial of a sweep that a job runs; None for other jobs."""
+        with reading(self._engine) as connection:
+            return trial_of_job(connection, job_id)
 
     def page(
         self,

@@ -46,3 +46,9 @@ def trials_of(connection: Connection, sweep_id: str) -> list[SweepTrial]:
     """Return the trials of a sweep in their order."""
     query = select(sweep_trials).where(sweep_trials.c.sweep_id == sweep_id).order_by(sweep_trials.c.number)
     return [trial_of(row) for row in connection.execute(query)]
+
+
+def trial_of_job(connection: Connection, job_id: str) -> SweepTrial | None:
+    """Return the trial that a job runs; None for other jobs."""
+    row = connection.execute(select(sweep_trials).where(sweep_trials.c.job_id == job_id)).one_or_none()
+    return None if row is None else trial_of(row)

@@ -14,7 +14,7 @@ from service.store.database import reading, writing
 from service.store.errors import KeyReused, SweepEnded, SweepNotEnded, SweepNotFound
 from service.store.sweep_records import NewSweep, Sweep, SweepTrial
 from service.store.sweep_rows import SWEEP_COLUMNS, locked_sweep, sweep_of, trials_of, update_sweep
-from service.store.tables import sweep_trials, sweeps
+from service.store.tables import sweeps
 
 _TRIES = 3
 
@@ -92,13 +92,6 @@ class SweepStore:
         """Return the trials of a sweep in their order."""
         with reading(self._engine) as connection:
             return trials_of(connection, sweep_id)
-
-    def trial_of_job(self, job_id: str) -> SweepTrial | None:
-        """Return the trial that a job runs; None for other jobs."""
-        with reading(self._engine) as connection:
-            query = select(sweep_trials.c.sweep_id, sweep_trials.c.number).where(sweep_trials.c.job_id == job_id)
-            row = connection.execute(query).one_or_none()
-            return None if row is None else trials_of(connection, row.sweep_id)[row.number]
 
     def page(self, *, before_number: int | None = None, limit: int = 50, tenant: str | None = None) -> list[Sweep]:
         """Return sweeps, newest first; the last one's `number` is the next page's `before_number`."""

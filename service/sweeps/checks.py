@@ -75,7 +75,7 @@ def _check_corners(
             problems[at_field, ""] = JobProblem(at_field, error.problems[0].message)
         except InvalidJob as error:
             for problem in error.problems:
-                located = _located(spec, values, problem)
+                located = _located(spec, values, problem, is_first=first is None)
                 problems.setdefault((located.path, problem.message), located)
         if len(problems) >= MAX_PROBLEMS or (problems and first is None):
             break
@@ -94,13 +94,15 @@ def _pinned(spec: SweepSpec, first: NewJob) -> SweepSpec:
     return spec.model_copy(update={"document": {**spec.document, "data": pinned}})
 
 
-def _located(spec: SweepSpec, values: Values, problem: JobProblem) -> JobProblem:
-    """Return a problem of a trial's document as one of the sweep."""
+def _located(spec: SweepSpec, values: Values, problem: JobProblem, *, is_first: bool) -> JobProblem:
+    """Return a problem of a trial's document as one of the sweep, with the values that cause it."""
     if problem.path[:1] == ("resources",):
         return problem
     path = locate(spec, values, problem.path)
-    note = f" (with {shown_values({path[1]: values[path[1]]} if path[0] == 'search' else values)})"
-    return JobProblem(path, f"{problem.message}{note}")
+    if path[0] == "search":
+        return JobProblem(path, f"{problem.message} (with {shown_values({path[1]: values[path[1]]})})")
+    # The document of the first corner may be invalid whatever the values are.
+    return JobProblem(path, problem.message if is_first else f"{problem.message} (with {shown_values(values)})")
 
 
 def _model_of(spec: SweepSpec, values: Values) -> ModelSpec | None:

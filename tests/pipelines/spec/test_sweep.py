@@ -20,7 +20,7 @@ def sweep(search: dict[str, Any], **more: Any) -> SweepSpec:
     ("search", "problem"),
     [
         ({"lr": {"kind": "floot"}}, "search.lr.kind: got 'floot'; did you mean 'float'"),
-        ({"lr": {"kind": "float", "low": 1.0, "high": 1.0}}, "search.lr.high: got 1.0, which is not above low (1.0)"),
+        ({"lr": {"kind": "float", "low": 1.0, "high": 1.0}}, "search.lr.high: got 1.0, which is not above low"),
         ({"lr": {**RATE, "low": 0.0}}, "search.lr.low: got 0.0, which has no logarithm"),
         ({"n": {"kind": "int", "low": 16, "high": 60, "step": 16}}, "search.n.high: got 60.*write 48"),
         ({"n": {"kind": "int", "low": 1, "high": 9, "step": 2, "log": True}}, "search.n.step: got 2 beside log"),

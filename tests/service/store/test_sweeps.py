@@ -116,8 +116,7 @@ def test_trial_and_its_job_are_written_together_and_only_once(
         add(sweep, 0, OTHER)
     assert [found.id for found in store.page()] == [job.id]
     assert leased_sweeps.jobs(sweep) == {job.id: job}
-    assert sweeps.trial_of_job(job.id) == trial
-    assert sweeps.trial_of_job("none") is None
+    assert (store.trial(job.id), store.trial("none")) == (trial, None)
 
 
 def test_no_trial_is_added_to_a_sweep_that_stops(sweeps: SweepStore, leased_sweeps: LeasedSweepStore, add: Add) -> None:
@@ -196,4 +195,4 @@ def test_deleting_a_sweep_keeps_the_jobs_of_its_trials(
     leased_sweeps.finish(sweep, SweepStatus.CANCELLED, None)
     sweeps.delete(sweep.id)
     assert store.get(job.id).id == job.id
-    assert sweeps.trial_of_job(job.id) is None
+    assert store.trial(job.id) is None

@@ -86,9 +86,10 @@ class SweepBench:
 
 
 @pytest.fixture
-def sweep_bench(tmp_path: Path, migrated_path: Path, small: dict[str, Any], demo_root: Path) -> Iterator[SweepBench]:
+def sweep_bench(tmp_path: Path, migrated_path: Path, small: dict[str, Any]) -> Iterator[SweepBench]:
+    (tmp_path / "data" / "demo").mkdir(parents=True)
     shutil.copy(migrated_path, tmp_path)
-    bench = SweepBench(tmp_path, small, demo_root.parent)
+    bench = SweepBench(tmp_path, small, tmp_path / "data")
     yield bench
     bench.engine.dispose()
 
