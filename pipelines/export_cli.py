@@ -14,8 +14,9 @@ from pipelines.base.garbage_collection import no_garbage_collection
 from pipelines.base.signals import release_stop_signals
 from pipelines.base.temporary_folder import require_temporary_folder
 from pipelines.command_line.arguments import places_of
-from pipelines.command_line.export_options import PARSERS, RUNTIME_OF
-from pipelines.runtimes.rows import RUNTIMES
+from pipelines.command_line.export_options import PARSERS
+from pipelines.run_folder.exports_layout import ExportsDir
+from pipelines.spec.exported_variant import PRECISIONS, RUNTIME_OF
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     runtime = RUNTIME_OF[options.to]
-    if options.precision not in RUNTIMES[runtime].precisions:
-        choices = ", ".join(RUNTIMES[runtime].precisions)
+    if options.precision not in PRECISIONS[runtime]:
+        choices = ", ".join(PRECISIONS[runtime])
         raise ConfigError(FieldProblem("--precision", f"got {options.precision}; {runtime} computes in {choices}"))
     if options.accuracy_aware and (runtime, options.precision) != ("openvino", "int8"):
         raise ConfigError(FieldProblem("--accuracy-aware", "write it with --to openvino --precision int8"))
@@ -70,7 +71,8 @@ def _export(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(variant.result.model_dump(mode="json"), allow_nan=False, ensure_ascii=False))
     else:
-        print("\n".join([*result_lines(variant.model, variant.result), str(path / "exports" / variant.name)]))
+        folder = ExportsDir.of(path).variant(variant.name).path
+        print("\n".join([*result_lines(variant.model, variant.result), str(folder)]))
     if variant.servable:
         return ExitCode.DONE
     print(f"error: {variant.name} is not served: {variant.reason}", file=sys.stderr)

@@ -44,6 +44,7 @@ def write_channel_means(
         inputs=(),
         sizes_hw=None if size_hw is None else (size_hw,),
         image_size=job.data.image_size,
+        exif="apply",
         model=job.model,
         categories={"scene": tuple(Category(number, name) for number, name in enumerate(CLASSES, 1))},
         weights={"backbone": "resnet14_thin", "weights": "none", "license": None},

@@ -6,9 +6,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
-from pipelines.base.errors import DISK_FULL_ERRNOS, ExitCode, PyramidionError, print_error
+from pipelines.base.errors import DISK_FULL_ERRNOS, ExitCode, PyramidionError, Stopped, print_error
 from pipelines.base.printable import printable
 from pipelines.base.terminal import escaped_output
 
@@ -35,8 +36,10 @@ def end_process(code: int) -> NoReturn:
 
     Threads are joined and exit handlers run. Otherwise the interpreter would search and free every object of the
     imported libraries, which takes a quarter of the processor time of a command that only imports the trainer.
+    Profilers that write at the end of the interpreter, such as cProfile, write nothing: profile `main`.
     """
-    threading._shutdown()  # type: ignore[attr-defined]
+    with suppress(KeyboardInterrupt, Stopped):  # a signal ends the wait, and does not change the code
+        threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     _flush_or_discard()
     os._exit(code)

@@ -3,10 +3,8 @@
 from typing import get_args
 
 from pipelines.command_line.arguments import CommandParser, add_data_options
-from pipelines.spec.exported_variant import CALIBRATION_IMAGES, RuntimeName, VariantPrecision
+from pipelines.spec.exported_variant import CALIBRATION_IMAGES, RUNTIME_OF, Nms, VariantPrecision
 
-RUNTIME_OF: dict[str, RuntimeName] = {"onnx": "onnxruntime", "openvino": "openvino"}
-"""The runtime of each format of graphs."""
 ROUNDS = 30
 
 
@@ -33,7 +31,7 @@ def export_parser() -> CommandParser:
     )
     parser.add_argument(
         "--nms",
-        choices=("outside", "inside"),
+        choices=get_args(Nms),
         default="outside",
         help="where overlapping boxes are dropped: after the graph (default), or by it",
     )

@@ -11,6 +11,17 @@ FOLDER = Path(__file__).parent
 MODEL = json.loads((FOLDER / "model.json").read_text("utf-8"))
 
 
+def opened(path):
+    image = Image.open(path)
+    if image.mode[0] in "IF":
+        sys.exit(f"{path}: has more than 8 bits per channel; convert it to 8 bits")
+    if MODEL["exif"] == "apply":
+        image = ImageOps.exif_transpose(image)
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image.convert("RGB")
+
+
 def scaled(image):
     limits = MODEL["image_size"] if isinstance(MODEL["image_size"], list) else [MODEL["image_size"]] * 2
     scale = min(limits[0] / image.height, limits[1] / image.width)
@@ -43,7 +54,7 @@ def run(inputs):
 }
 
 _MAIN = """
-image = Image.open(sys.argv[1]).convert("RGB")
+image = opened(sys.argv[1])
 small = scaled(image)
 size_hw, scale_xy = (small.height, small.width), (small.width / image.width, small.height / image.height)
 outputs = run({"images": padded(np.asarray(small)), "sizes_hw": np.array([size_hw])})
@@ -63,7 +74,7 @@ def example_text(variant: ExportedVariant) -> str:
     needed = f"{variant.runtime}, numpy, pillow"
     head = f'"""Print the answers for an image: python example.py IMAGE. Needs {needed}."""'
     imports = "\n".join(["import json", "import sys", "from pathlib import Path", "", "import numpy as np"])
-    packages = "\n".join([f"import {variant.runtime}", "from PIL import Image"])
+    packages = "\n".join([f"import {variant.runtime}", "from PIL import Image, ImageOps"])
     functions = "\n\n\n".join([_READ.strip(), _RUN[variant.runtime].strip(), *by_name.values()])
     main = _MAIN.strip().replace("TASKS", "{" + tasks + "}")
     return f"{head}\n\n{imports}\n{packages}\n\n{functions}\n\n\n{main}\n"

@@ -4,7 +4,6 @@ Legend: B images, H W size in pixels.
 """
 
 from copy import deepcopy
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +13,7 @@ from heads.base import Head
 from heads.exportable import ObjectRows
 from heads.fast_convolution import use_library_convolutions
 from pipelines.model import MultiTaskModel
-
-Nms = Literal["outside", "inside"]
-"""Whether overlapping boxes are dropped after the graph (outside) or by it."""
+from pipelines.spec.exported_variant import Nms
 
 
 class ExportGraph(nn.Module):

@@ -11,9 +11,9 @@ from torch.export import Dim, ExportedProgram
 
 from heads.graph_detections import LOWEST_SCORE
 from pipelines.base.errors import ConfigError, FieldProblem
-from pipelines.export.graph import ExportGraph, Nms
+from pipelines.export.graph import ExportGraph
 from pipelines.model import MultiTaskModel
-from pipelines.spec.exported_variant import MAX_SIDE_PX
+from pipelines.spec.exported_variant import MAX_SIDE_PX, Nms
 
 OPSET = 20
 """Version of ONNX's operators, which both runtimes have."""
@@ -31,13 +31,11 @@ class OnnxGraph:
 
     Attributes:
         inputs: `images`, and `sizes_hw` if the graph uses it.
-        outputs: names such as `cells.scores`.
         nms: where overlapping boxes are dropped.
         fixed_size_hw: the only size of images that the graph takes; None: it takes every multiple of 32.
     """
 
     inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
     nms: Nms
     fixed_size_hw: tuple[int, int] | None
 
@@ -61,26 +59,29 @@ def write_onnx(model: MultiTaskModel, path: Path, size_hw: tuple[int, int], nms:
         with torch.no_grad():
             graph(*_example(size_hw))  # raises errors of the heads before the export, which takes long
         program, is_dynamic = _trace(graph, size_hw)
-        names = _output_names(program)
-        _write(program, names, path)
+        inputs = _write(program, path)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(FieldProblem("model", f"cannot be exported: {reason}")) from error
-    return OnnxGraph(("images", "sizes_hw"), tuple(names), graph.nms, None if is_dynamic else size_hw)
+    return OnnxGraph(inputs, graph.nms, None if is_dynamic else size_hw)
 
 
-def _write(program: ExportedProgram, output_names: list[str], path: Path) -> None:
+def _write(program: ExportedProgram, path: Path) -> tuple[str, ...]:
+    """Write the file, and return the names of the inputs that the graph uses; the others are removed from it."""
     exported = torch.onnx.export(
         program,
         dynamo=True,
         input_names=["images", "sizes_hw"],
-        output_names=output_names,
+        output_names=_output_names(program),
         opset_version=OPSET,
         custom_translation_table={torch.ops.pyramidion.non_max_suppression.default: _non_max_suppression()},
         verbose=False,
     )
     assert exported is not None
+    inputs = exported.model.graph.inputs
+    inputs[:] = [given for given in inputs if given.uses()]
     exported.save(str(path))
+    return tuple(str(given.name) for given in inputs)
 
 
 def _trace(graph: ExportGraph, size_hw: tuple[int, int]) -> tuple[ExportedProgram, bool]:

@@ -3,25 +3,17 @@
 import json
 from collections.abc import Iterator
 
-from pipelines.base.errors import ConfigError
 from pipelines.evaluation.conditions import main_metrics
 from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.run_folder.files import write_atomic
-from pipelines.runtimes.variant import read_variant
+from pipelines.runtimes.variant import read_variants
 from pipelines.spec.exported_variant import ExportReport, VariantResult
 from pipelines.spec.model import ModelSpec
 
 
 def write_report(exports: ExportsDir) -> ExportReport:
     """Write the report of all complete exports in a folder, and return it."""
-    found: dict[str, VariantResult] = {}
-    for complete in exports.variants():
-        try:
-            variant = read_variant(complete.path)
-        except ConfigError:
-            continue  # of another version
-        found[variant.name] = variant.result
-    report = ExportReport(variants=found)
+    report = ExportReport(variants={variant.name: variant.result for variant, _ in read_variants(exports)})
     content = report.model_dump(mode="json")
     write_atomic(exports.report, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return report

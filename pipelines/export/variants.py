@@ -13,15 +13,14 @@ import torch
 
 from backbones.catalog.licenses import license_of
 from backbones.catalog.lookup import resolve
-from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.base.records import Category, DatasetIndex
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import padded_size
+from pipelines.data.source_images import expected_exif
 from pipelines.evaluation.conditions import main_metrics
 from pipelines.export.evaluation import score_networks
 from pipelines.export.example import example_text
 from pipelines.export.gate import MAX_DROP, decide
-from pipelines.export.graph import Nms
 from pipelines.export.inputs import calibration_inputs, one_image
 from pipelines.export.model_card import model_card
 from pipelines.export.new_folder import new_folder, replace_folder
@@ -38,13 +37,13 @@ from pipelines.run_folder.files import file_sha256, write_atomic
 from pipelines.runtimes.base import Session
 from pipelines.runtimes.network import ExportedNetwork
 from pipelines.runtimes.rows import RUNTIMES
-from pipelines.spec.data import ImageSize
 from pipelines.spec.exported_variant import (
     CALIBRATION_IMAGES,
     ExportedVariant,
     GraphInput,
     Latency,
     MetricPair,
+    Nms,
     RuntimeName,
     VariantPrecision,
     WeightsOrigin,
@@ -150,13 +149,10 @@ def _write_graph(
 ) -> OnnxGraph:
     runtime = RUNTIMES[request.runtime]
     target = folder / runtime.graph_file
-    size_hw = padded_size(_size_hw(source.job.data.image_size))
+    size_hw = padded_size(source.job.data.image_size_hw)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         float_onnx, float_graph = Path(scratch, "float.onnx"), Path(scratch, f"float{target.suffix}")
-        try:
-            graph = write_onnx(source.model, float_onnx, size_hw, request.nms)
-        except (NotImplementedError, ValueError) as error:
-            raise ConfigError(FieldProblem("--to", f"the model cannot be exported: {error}")) from error
+        graph = write_onnx(source.model, float_onnx, size_hw, request.nms)
         is_onnx = target.suffix == float_onnx.suffix
         if request.precision != "int8":
             if is_onnx:
@@ -199,13 +195,8 @@ def accuracy_control(
     return AccuracyControl(score, request.allowed_drop)
 
 
-def _size_hw(image_size: ImageSize) -> tuple[int, int]:
-    return (image_size, image_size) if isinstance(image_size, int) else image_size
-
-
 def _described(source: ExportSource, request: ExportRequest, folder: Path, graph: OnnxGraph) -> ExportedVariant:
     """Return the description without an evaluation."""
-    session = RUNTIMES[request.runtime].load(folder / RUNTIMES[request.runtime].graph_file, request.precision)
     shapes: dict[str, tuple[int | str, ...]] = {
         "images": ("batch", 3, *(graph.fixed_size_hw or ("height", "width"))),
         "sizes_hw": ("batch", 2),
@@ -221,10 +212,11 @@ def _described(source: ExportSource, request: ExportRequest, folder: Path, graph
         graph=RUNTIMES[request.runtime].graph_file,
         inputs=tuple(
             GraphInput(name=name, dtype="uint8" if name == "images" else "int64", shape=shapes[name])
-            for name in session.input_names
+            for name in graph.inputs
         ),
         sizes_hw=None if graph.fixed_size_hw is None else (graph.fixed_size_hw,),
         image_size=source.job.data.image_size,
+        exif=expected_exif(source.job.data),
         model=source.job.model,
         categories={task: tuple(classes) for task, classes in source.categories.items()},
         best_thresholds={task: dict(best) for task, best in source.best_thresholds.items()},
@@ -269,7 +261,7 @@ def _evaluated(
 
 
 def _latency(source: ExportSource, network: ExportedNetwork) -> Latency:
-    images, sizes = one_image(_size_hw(source.job.data.image_size))
+    images, sizes = one_image(source.job.data.image_size_hw)
     calls = [lambda: source.network.predict(images, sizes), lambda: network.predict(images, sizes)]
     torch_s, runtime_s = (sorted(own)[len(own) // 2] for own in times_in_turns(calls, LATENCY_ROUNDS))
     return Latency(

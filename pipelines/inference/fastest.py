@@ -1,7 +1,6 @@
 """A predictor in the fastest way that is installed: an export of the model, or torch."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -11,8 +10,7 @@ from pipelines.inference.predictor import Predictor
 from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.runtimes.choice import better_than_torch
 from pipelines.runtimes.rows import RUNTIMES
-from pipelines.runtimes.variant import read_variant
-from pipelines.spec.exported_variant import ExportedVariant
+from pipelines.runtimes.variant import read_variants
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +27,8 @@ def load_fastest(folder: Path, exports: ExportsDir) -> tuple[Predictor, str]:
     Raises:
         ConfigError: the folder holds no usable model.
     """
-    found = [] if torch.cuda.is_available() else list(_installed(exports))
+    found = [] if torch.cuda.is_available() else list(read_variants(exports))
+    found = [(variant, path) for variant, path in found if RUNTIMES[variant.runtime].is_installed]
     for variant in better_than_torch([variant for variant, _ in found]):
         try:
             path = next(path for other, path in found if other is variant)
@@ -37,14 +36,3 @@ def load_fastest(folder: Path, exports: ExportsDir) -> tuple[Predictor, str]:
         except ConfigError as error:
             logger.warning("the export %s cannot be used: %s", variant.name, error)
     return Predictor.from_exported(folder), "torch"
-
-
-def _installed(exports: ExportsDir) -> Iterator[tuple[ExportedVariant, Path]]:
-    """Yield the exports whose runtime is installed, with their folders."""
-    for complete in exports.variants():
-        try:
-            variant = read_variant(complete.path)
-        except ConfigError:
-            continue  # of another version
-        if RUNTIMES[variant.runtime].is_installed:
-            yield variant, complete.path

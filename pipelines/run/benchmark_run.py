@@ -47,9 +47,13 @@ def benchmark_run(
         variant = read_variant(folder.path)
         if RUNTIMES[variant.runtime].is_installed:
             loaders[variant.name] = _loader(folder.path, ExportedModelDir(run_dir.model).weights)
-    size = job.data.image_size
-    size_hw = (size, size) if isinstance(size, int) else size
-    result = benchmark(loaders, size_hw, batches=batches or BATCHES, threads=threads or (num_cores(),), rounds=rounds)
+    result = benchmark(
+        loaders,
+        job.data.image_size_hw,
+        batches=batches or BATCHES,
+        threads=threads or (num_cores(),),
+        rounds=rounds,
+    )
     write_atomic(exports.benchmark, json.dumps(result.model_dump(mode="json"), indent=1) + "\n")
     return result
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from pipelines.command_line.export_options import RUNTIME_OF
 from pipelines.export.report import export_metrics, result_lines, write_report
 from pipelines.export.variants import ExportRequest, export_variant
 from pipelines.inference.export import read_model_description
@@ -18,7 +17,7 @@ from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.run_folder.files import remove_folder, write_atomic
 from pipelines.run_folder.layout import ExportedModelDir, RunDir, runs_root
 from pipelines.runtimes.variant import read_variant
-from pipelines.spec.exported_variant import ExportedVariant, variant_name
+from pipelines.spec.exported_variant import RUNTIME_OF, ExportedVariant, variant_name
 from pipelines.spec.version_export import VersionExportResult, VersionExportSpec
 from pipelines.tracking.evaluation_log import log_export_of_version
 from pipelines.tracking.mlflow_store import find_store

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+EXPORTS = "exports"
+"""Name of the folder of all exports of a model."""
+
 
 @dataclass(frozen=True)
 class ExportsDir:
@@ -13,7 +16,7 @@ class ExportsDir:
     @classmethod
     def of(cls, folder: Path) -> "ExportsDir":
         """Return the exports in a run folder or in an exported model's folder."""
-        return cls(folder / "exports")
+        return cls(folder / EXPORTS)
 
     @property
     def report(self) -> Path:

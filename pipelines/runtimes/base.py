@@ -35,13 +35,11 @@ class Runtime(ABC):
     Attributes:
         name: in documents, folders and reports.
         package: that has to be installed.
-        precisions: that it computes in, each `fp32`, `bf16` or `int8`.
         graph_file: name of the file with the graph in the folder of a variant.
     """
 
     name: ClassVar[str]
     package: ClassVar[str]
-    precisions: ClassVar[tuple[str, ...]]
     graph_file: ClassVar[str]
 
     @property
@@ -55,6 +53,6 @@ class Runtime(ABC):
 
         Args:
             graph: the file.
-            precision: one of `precisions`, in which the graph is computed.
+            precision: that the graph is computed in, see `pipelines.spec.exported_variant.PRECISIONS`.
             threads: number of threads of one run; by default the number of cores that this process may use.
         """

@@ -14,7 +14,6 @@ class OnnxRuntime(Runtime):
 
     name = "onnxruntime"
     package = "onnxruntime"
-    precisions = ("fp32", "int8")
     graph_file = "model.onnx"
 
     def load(self, graph: Path, precision: str, threads: int | None = None) -> Session:

@@ -31,7 +31,6 @@ class OpenVINO(Runtime):
 
     name = "openvino"
     package = "openvino"
-    precisions = ("fp32", "bf16", "int8")
     graph_file = "model.xml"
 
     def load(self, graph: Path, precision: str, threads: int | None = None) -> Session:

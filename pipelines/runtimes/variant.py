@@ -1,13 +1,14 @@
 """The description of an export in its folder, and its network."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from pipelines.base.errors import ConfigError, FieldProblem
-from pipelines.run_folder.exports_layout import VariantDir
+from pipelines.run_folder.exports_layout import ExportsDir, VariantDir
 from pipelines.run_folder.files import file_sha256
 from pipelines.runtimes.rows import RUNTIMES
 from pipelines.spec.exported_variant import ExportedVariant
@@ -32,6 +33,15 @@ def read_variant(folder: Path) -> ExportedVariant:
         )
         message = f"is not an export that this version reads: {first}; export the model again"
         raise ConfigError(FieldProblem(str(folder), message)) from error
+
+
+def read_variants(exports: ExportsDir) -> Iterator[tuple[ExportedVariant, Path]]:
+    """Yield the complete exports of a model with their folders, by name; those of another format are skipped."""
+    for complete in exports.variants():
+        try:
+            yield read_variant(complete.path), complete.path
+        except ConfigError:
+            continue
 
 
 def load_variant(folder: Path, threads: int | None = None, weights: Path | None = None) -> "ExportedNetwork":

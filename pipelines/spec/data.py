@@ -224,6 +224,11 @@ class DataSpec(Spec):
             )
         return self
 
+    @property
+    def image_size_hw(self) -> tuple[int, int]:
+        """The largest (height, width) of an image: `image_size`, or a square of this side."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
     def train_image_sizes(self) -> list[ImageSize] | None:
         """Return the image sizes that batches of training are drawn from; None: all have `image_size`.
 

@@ -20,6 +20,18 @@ MAX_SIDE_PX = 8192
 
 RuntimeName = Literal["onnxruntime", "openvino"]
 VariantPrecision = Literal["fp32", "bf16", "int8"]
+GraphFormat = Literal["onnx", "openvino"]
+Nms = Literal["outside", "inside"]
+"""Whether overlapping boxes are dropped after the graph (outside) or by it."""
+
+RUNTIME_OF: dict[GraphFormat, RuntimeName] = {"onnx": "onnxruntime", "openvino": "openvino"}
+"""The runtime of each format of graphs."""
+PRECISIONS: dict[RuntimeName, tuple[VariantPrecision, ...]] = {
+    "onnxruntime": ("fp32", "int8"),
+    "openvino": ("fp32", "bf16", "int8"),
+}
+"""What each runtime computes in."""
+
 Milliseconds = Annotated[float, Field(gt=0)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 PaddedSide = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
@@ -92,7 +104,7 @@ class VariantResult(Spec):
 
     runtime: RuntimeName
     precision: VariantPrecision
-    nms: Literal["outside", "inside"] = Field(description="where overlapping boxes are dropped: after or in the graph")
+    nms: Nms = Field(description="where overlapping boxes are dropped: after or in the graph")
     weights_sha256: str = Field(description="of model.safetensors, which was exported")
     size_bytes: int = Field(description="of the files with the graph and its weights")
     metrics: dict[str, MetricPair] = Field({}, description="by val/<task>/<metric>")
@@ -130,6 +142,7 @@ class ExportedVariant(VariantResult):
         None, description="allowed sizes after padding; null: any"
     )
     image_size: ImageSize = Field(description="data.image_size of the document; images are scaled to fit into it")
+    exif: Literal["ignore", "apply"] = Field(description="whether images are rotated by their EXIF orientation")
     model: ModelSpec = Field(description="section `model` of the document")
     categories: dict[str, tuple[Category, ...]] = Field(description="by task, in the order of the labels")
     best_thresholds: dict[str, dict[str, Share | None]] = Field(

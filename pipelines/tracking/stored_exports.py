@@ -11,12 +11,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pipelines.run_folder.exports_layout import VariantDir
+from pipelines.run_folder.exports_layout import EXPORTS, VariantDir
 from pipelines.spec.base import Spec
 from pipelines.spec.exported_variant import VariantResult
 
-EXPORTS = "exports"
-"""Folder of all exports, beside that of the exported model."""
 EXPORT_TAG = "pyramidion.export."
 """Start of the tags of a version with its exports; the name of the export follows."""
 

@@ -98,7 +98,7 @@ class PredictorLink:
         """Check that a model exists, before its images are uploaded; one that was found recently is not looked up.
 
         Args:
-            model: `name`, and `alias` or `version`.
+            model: `name`, `alias` or `version`, and `runtime` if it was chosen: the predictor knows models in runtimes.
 
         Raises:
             Problem: 404 if it does not exist; 503 if the predictor or the registry does not answer.

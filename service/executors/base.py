@@ -16,6 +16,14 @@ class RequirementsNotMet(Exception):
     """This machine does not meet a requirement of an executor; the message names it, with a remedy."""
 
 
+class ExecutorUnavailable(Exception):
+    """The system that runs the attempts does not answer, so nothing is known about them; the message names it.
+
+    Every method of an executor may raise it, except `check_requirements` and `from_settings`. The supervisor tries
+    again later. It never takes it for the end of an attempt.
+    """
+
+
 @dataclass(frozen=True)
 class AttemptSpec:
     """One attempt to start.
@@ -47,12 +55,13 @@ class AttemptSpec:
 class Observation:
     """The state of an attempt as an executor sees it.
 
-    `absent`: it is not running (yet). `alive`: it is running. `exited`: the command has exited with `exit_code`
-    (negative if a signal terminated it), and all of its processes have exited. `lost`: it died without an exit code;
-    some of its processes may be running until `sweep`.
+    `absent`: it is not running (yet). `pending`: the system that runs attempts has accepted it and waits for resources.
+    `alive`: it is running. `exited`: the command has exited with `exit_code` (negative if a signal terminated it), and
+    all of its processes have exited. `lost`: it died without an exit code; some of its processes may be running until
+    `sweep`.
     """
 
-    kind: Literal["absent", "alive", "exited", "lost"]
+    kind: Literal["absent", "pending", "alive", "exited", "lost"]
     exit_code: int | None = None
     ran_out_of_memory: bool = False
 

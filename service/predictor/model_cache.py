@@ -58,14 +58,14 @@ class LoadedModel:
     num_users: int = 0
 
 
-@dataclass
-class _Resolved:
-    version: ModelVersion
-    used_at: float
-
-
 _VersionKey = tuple[str, int, str | None, float]
 _Key = tuple[_VersionKey, RuntimeChoice, tuple[str, ...]]
+
+
+@dataclass
+class _Resolved:
+    key: _Key
+    used_at: float
 
 
 class ModelCache:
@@ -97,10 +97,9 @@ class ModelCache:
             if resolved is None:
                 return None
             resolved.used_at = time.monotonic()
-            key = _key(resolved.version, reference.runtime)
-            loaded = self._loaded.get(key)
+            loaded = self._loaded.get(resolved.key)
             if loaded is not None:
-                self._loaded.move_to_end(key)
+                self._loaded.move_to_end(resolved.key)
                 loaded.num_users += 1
             return loaded
 
@@ -120,9 +119,10 @@ class ModelCache:
             ConfigError: the version does not contain a model that this program can load.
         """
         version = self._resolve(reference)
-        self._ensure_loaded(version, reference.runtime)
+        key = _key(version, reference.runtime)
+        self._ensure_loaded(key, version)
         with self._lock:
-            self._resolved[reference] = _Resolved(version, time.monotonic())
+            self._resolved[reference] = _Resolved(key, time.monotonic())
 
     def is_resolved(self, reference: ModelReference) -> bool:
         """Return whether the version of a reference is known, without blocking."""
@@ -148,8 +148,8 @@ class ModelCache:
             raise ModelNotFound(f"model {reference} is not registered; GET /v1/models lists names and aliases")
         return version
 
-    def _ensure_loaded(self, version: ModelVersion, choice: RuntimeChoice) -> None:
-        key = _key(version, choice)
+    def _ensure_loaded(self, key: _Key, version: ModelVersion) -> None:
+        _, choice, _ = key
         with self._lock:
             if key in self._loaded:
                 return
@@ -178,7 +178,8 @@ class ModelCache:
             excess = len(self._loaded) - self._capacity
             unused = [key for key, loaded in self._loaded.items() if loaded.num_users == 0 and key != keep]
             evicted = [self._loaded.pop(key) for key in unused[: max(0, excess)]]
-            kept = {_version_key(loaded.version) for loaded in self._loaded.values()}
+            # A version may be loaded again, for another runtime or with a new export.
+            kept = {version_key for version_key, _, _ in (*self._loaded, *self._loading)}
         for loaded in evicted:
             if _version_key(loaded.version) not in kept:
                 self._loader.discard(loaded.version)
@@ -202,18 +203,16 @@ class ModelCache:
 
     def _refresh(self, reference: ModelReference) -> None:
         version = self._resolve(reference)
+        key = _key(version, reference.runtime)
         with self._lock:
             resolved = self._resolved.get(reference)
-            if resolved is None:
+            if resolved is None or resolved.key == key:
                 return
-            present = _key(resolved.version, reference.runtime)
-            if present == _key(version, reference.runtime):
-                return
-            is_loaded = present in self._loaded
+            is_loaded = resolved.key in self._loaded
         if is_loaded:
-            self._ensure_loaded(version, reference.runtime)
+            self._ensure_loaded(key, version)
         with self._lock:
-            resolved.version = version
+            resolved.key = key
         logger.info("%s is now version %d", reference, version.version)
 
 

@@ -67,8 +67,7 @@ def make_models(root: Path, runtime: RuntimeName | Literal["torch"], threads: in
 def _write_export(model_folder: Path, folder: Path, runtime: RuntimeName) -> ExportedVariant:
     """Write a float32 export that has not been evaluated, but may be served, and return its description."""
     model, job, categories = load_exported(model_folder)
-    size = job.data.image_size
-    size_hw = padded_size((size, size) if isinstance(size, int) else size)
+    size_hw = padded_size(job.data.image_size_hw)
     graph_file = RUNTIMES[runtime].graph_file
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -85,7 +84,8 @@ def _write_export(model_folder: Path, folder: Path, runtime: RuntimeName) -> Exp
         size_bytes=sum(path.stat().st_size for path in folder.iterdir()),
         inputs=(),
         sizes_hw=None if graph.fixed_size_hw is None else (graph.fixed_size_hw,),
-        image_size=size,
+        image_size=job.data.image_size,
+        exif="apply",
         model=job.model,
         categories={task: tuple(classes) for task, classes in categories.items()},
         weights=WeightsOrigin(backbone=job.model.backbone.label, weights="none", license=None),

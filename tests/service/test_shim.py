@@ -161,9 +161,11 @@ def test_processes_that_outlive_the_command_are_killed(shim: Shim) -> None:
 
 
 def test_tree_that_keeps_forking_is_killed(shim: Shim) -> None:
-    program = textwrap.dedent("""
+    # Should it not be killed, it must not run on after the tests.
+    program = textwrap.dedent(f"""
         import os, time
-        while True:
+        end = time.monotonic() + {2 * TIMEOUT_S}
+        while time.monotonic() < end:
             if os.fork():
                 time.sleep(0.002)
                 os._exit(0)

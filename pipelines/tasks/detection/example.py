@@ -31,10 +31,11 @@ ANSWER = """def detection(task, found, size_hw, scale_xy):
     boxes, scores, labels = select(found, MODEL["model"]["tasks"][task], size_hw)
     odds_against = (1 / scores.astype(np.float64) - 1) ** (1 / MODEL["temperatures"].get(task, 1))
     names = [category["name"] for category in MODEL["categories"][task]]
-    best = MODEL["best_thresholds"].get(task, {})
+    best = {k: x for k, x in MODEL["best_thresholds"].get(task, {}).items() if x is not None}
+    default = np.median(list(best.values()) or [0.5])
     rows = []
     for k, score, box in zip(labels, 1 / (1 + odds_against), boxes / np.tile(scale_xy, 2)):
-        if score > (best.get(names[k]) or 0.5):
+        if score > best.get(names[k], default):
             box_xywh = [*box[:2].tolist(), *(box[2:] - box[:2]).tolist()]
             rows.append({"label": names[k], "score": float(score), "bbox_xywh": box_xywh})
     return {"detections": rows}

@@ -208,9 +208,9 @@ async def predict(
     metrics = cast(Metrics, request.app.state.metrics)
     settings, link = cast(Settings, request.app.state.settings), cast(PredictorLink, request.app.state.predictor)
     model = {"name": name, **({"alias": alias or CHAMPION} if version is None else {"version": str(version)})}
+    model |= {} if runtime is None else {"runtime": runtime}
     query = {**model, **({"draw": "1"} if draw else {}), **({} if threshold is None else {"threshold": threshold})}
     query |= {"classes": json.dumps(classes)} if classes else {}
-    query |= {} if runtime is None else {"runtime": runtime}
     await link.find(model)
     # A slow upload must not occupy a place in the queue.
     images = await read_image_fields(request, settings, cast(UploadMemory, request.app.state.upload_memory))

@@ -94,6 +94,30 @@ end_process(75)
     assert ended.stderr == ""
 
 
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])
+def test_signal_after_the_command_ends_the_wait_for_threads_and_keeps_the_exit_code(signal_name: str) -> None:
+    program = f"""
+import atexit, os, signal, threading, time
+from pipelines.base.exit_codes import end_process
+from pipelines.training.stopping import StopRequest
+
+def interrupt():
+    while threading.main_thread().is_alive():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.{signal_name})
+    time.sleep(600)
+
+StopRequest("while predicting").install()
+atexit.register(lambda: print("handler"))
+threading.Thread(target=interrupt).start()
+end_process(3)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 3, ended.stderr
+    assert ended.stdout.split() == ["handler"]
+    assert ended.stderr == ""
+
+
 def test_process_whose_reader_has_ended_keeps_its_exit_code(closed_pipe: TextIO) -> None:
     program = "from pipelines.base.exit_codes import end_process; print('short'); end_process(3)"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

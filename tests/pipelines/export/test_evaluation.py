@@ -44,6 +44,7 @@ def variant(source: ExportSource) -> ExportedVariant:
             "nms": "outside",
             "inputs": [],
             "image_size": 96,
+            "exif": "apply",
             "model": source.job.model,
             "categories": {},
             "weights": {"backbone": "resnet14_thin", "weights": "none", "license": None},

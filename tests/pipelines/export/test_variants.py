@@ -12,7 +12,7 @@ import pytest
 from pipelines.export.variants import ExportSource
 from pipelines.inference.predictor import Predictor
 from pipelines.run_folder.exports_layout import ExportsDir
-from pipelines.runtimes.variant import read_variant
+from pipelines.runtimes.variant import load_variant, read_variant
 
 pytestmark = pytest.mark.integration
 
@@ -44,6 +44,14 @@ def test_folder_is_complete_and_nothing_else_remains(exports: ExportsDir) -> Non
     assert sorted(path.name for path in exports.path.iterdir()) == [".lock", "openvino-fp32"]
     files = sorted(path.name for path in exports.variant("openvino-fp32").path.iterdir())
     assert files == ["README.md", "example.py", "model.bin", "model.json", "model.xml"]
+
+
+def test_graph_has_no_input_that_it_does_not_use(exports: ExportsDir) -> None:
+    folder = exports.variant("openvino-fp32").path
+    variant = read_variant(folder)
+    assert variant.nms == "outside"
+    assert [given.name for given in variant.inputs] == ["images"]
+    assert load_variant(folder, threads=1).session.input_names == ["images"]
 
 
 def test_card_says_what_the_model_finds_and_where_its_weights_are_from(exports: ExportsDir) -> None:

@@ -27,6 +27,7 @@ def variant(tiny_job: JobSpec) -> ExportedVariant:
             "nms": "outside",
             "inputs": [{"name": "images", "dtype": "uint8", "shape": ["batch", 3, "height", "width"]}],
             "image_size": 64,
+            "exif": "apply",
             "model": tiny_job.model,
             "categories": {task: [{"id": 1, "name": "a"}] for task in tiny_job.model.tasks},
             "weights": {"backbone": "timm:resnet10t", "weights": "none", "license": None},

@@ -50,6 +50,16 @@ def test_response_equals_the_prediction(app: TestClient, shapes: list[ModelVersi
         assert answer.json() == Predictor.from_exported(folder).predict([image])[0]
 
 
+def test_model_that_was_used_is_found_in_its_runtime_without_the_registry(
+    app: TestClient, shapes: list[ModelVersion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = {"name": shapes[0].name, "version": 1, "runtime": "torch"}
+    assert ask(app, jpeg(48, 64), **model).status_code == 200
+    monkeypatch.setattr(Registry, "version", lambda *arguments: None)
+    assert app.get("/models", params=model).status_code == 204
+    assert app.get("/models", params={**model, "runtime": "auto"}).status_code == 404
+
+
 def test_response_for_a_truncated_file_carries_a_warning(app: TestClient, shapes: list[ModelVersion]) -> None:
     image = jpeg(48, 64)
     answer = ask(app, image[:-20], name=shapes[0].name, version=1)

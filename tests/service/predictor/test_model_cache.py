@@ -20,12 +20,14 @@ Register = Callable[[Path, str], ModelVersion]
 
 
 class CountingLoader(PredictorLoader):
-    """A loader that notes the versions that it has loaded, in their order."""
+    """A loader that notes the versions that it has loaded, in their order, and calls `during_load` at each."""
 
     loads: list[ModelVersion]
+    during_load: Callable[[RuntimeChoice], None] = staticmethod(lambda choice: None)
 
     def load(self, version: ModelVersion, choice: RuntimeChoice) -> tuple[Predictor, str]:
         self.loads.append(version)
+        self.during_load(choice)
         return super().load(version, choice)
 
 
@@ -117,6 +119,25 @@ def test_requests_are_served_while_an_alias_moves(
     wait_until(lambda: served() == 2, "the new version")
     assert before.predictor.predict([]) == []
     assert before.version.version == 1
+
+
+def test_files_of_a_version_are_kept_while_it_is_loaded_for_another_runtime(
+    make_cache: Callable[..., ModelCache], shapes: list[ModelVersion], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = shapes[0].name
+    cache = make_cache(capacity=1)
+    cache.release(take(cache, ModelReference(name, 1, "torch")))
+    (files,) = (tmp_path / "models" / name).glob("1-*")
+    present: list[bool] = []
+
+    def evict(choice: RuntimeChoice) -> None:
+        if choice == "auto":
+            cache.fetch(ModelReference(name, 2, "torch"))
+            present.append(files.is_dir())
+
+    monkeypatch.setattr(CountingLoader, "during_load", staticmethod(evict))
+    take(cache, ModelReference(name, 1, "auto"))
+    assert present == [True]
 
 
 def test_new_export_is_served_as_soon_as_it_is_loaded(

@@ -8,16 +8,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.tasks.arrays import BoolArray, FloatArray, IntArray
+from pipelines.tasks.detection.scoring.boxes import boxes_xywh_of
 from pipelines.tasks.detection.scoring.overlaps import MATCH_IOU, box_iou
 from pipelines.tasks.detection.scoring.resampling import Rows, ScoredDetections
 from pipelines.tasks.worst_images import LabelSuspicion
 
 NEAR_IOU = 0.3
 """A detection that overlaps a label more than this is a badly placed box, and not an object without a label."""
-
 
 MAX_PAIRS = 2**18
 """Pairs of a detection and a box of an image whose IoU is computed at a time: about 20 MB."""
@@ -61,7 +60,7 @@ class Suspicions:
         numbers = self._found.get(image_id, [])
         found = [self._found_rows[number] for number in numbers]
         true = [self._true_rows[number] for number in self._true.get(image_id, [])]
-        nearest, overlaps, is_found = _nearest(_boxes(found), _boxes(true))
+        nearest, overlaps, is_found = _nearest(boxes_xywh_of(found), boxes_xywh_of(true))
         for number, row, best, overlap in zip(numbers, found, nearest.tolist(), overlaps.tolist(), strict=True):
             name = self._names[row["category_id"]]
             if not self._is_wrong[number] or row["score"] < self._confident.get(name, np.inf):
@@ -140,10 +139,6 @@ def _nearest(found_xywh: FloatArray, true_xywh: FloatArray) -> tuple[IntArray, F
         nearest[part], overlaps[part] = ious.argmax(axis=1), ious.max(axis=1)
         is_found |= (ious >= MATCH_IOU).any(axis=0)
     return nearest, overlaps, is_found
-
-
-def _boxes(rows: Rows) -> NDArray[np.float64]:
-    return np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
 
 
 def _by_image(rows: Rows) -> dict[int, list[int]]:
