@@ -64,7 +64,7 @@ class IntRange(Spec):
         return self.low, self.high
 
 
-class Choices(Spec):
+class CategoricalValues(Spec):
     """One of several values, which may be whole sections of the document."""
 
     kind: Literal["categorical"]
@@ -76,17 +76,17 @@ class Choices(Spec):
         return self.choices
 
 
-SearchSpace = Annotated[FloatRange | IntRange | Choices, Field(discriminator="kind")]
+SearchSpace = Annotated[FloatRange | IntRange | CategoricalValues, Field(discriminator="kind")]
 
 
-class Limit(Spec):
+class NumberLimit(Spec):
     """The limit of a number of result.json: at most `max`, or at least `min`."""
 
     max: float | None = None
     min: float | None = None
 
     @model_validator(mode="after")
-    def _has_one_side(self) -> "Limit":
+    def _has_one_side(self) -> "NumberLimit":
         if (self.max is None) == (self.min is None):
             raise ValueError("write either max or min")
         return self
@@ -126,7 +126,7 @@ class SweepSpec(Spec):
     parallel: Annotated[int, Field(ge=1, le=100)] = Field(1, description="trials in the queue or running at once")
     sampler: Literal["tpe", "random"] = Field("tpe", description="how values are chosen")
     pruner: SuccessiveHalving | None = Field(None, description="stops trials early; null: all run to their end")
-    constraints: dict[str, Limit] = Field(
+    constraints: dict[str, NumberLimit] = Field(
         {}, description="limits of numbers of the result, such as val/TASK/METRIC, model.parameters or timing.train_s"
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="seed of the sampler")

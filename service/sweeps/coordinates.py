@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.spec.sweep import Choices, SearchSpace, SweepSpec
+from pipelines.spec.sweep import CategoricalValues, SearchSpace, SweepSpec
 from service.states import TrialState
 from service.store.sweep_records import SweepTrial
 from service.sweeps.trial_results import best_trial, meets_constraints
@@ -51,7 +51,7 @@ def coordinates(spec: SweepSpec, trials: Sequence[SweepTrial]) -> tuple[list[Coo
 
 
 def _axis(name: str, space: SearchSpace) -> CoordinateAxis:
-    if isinstance(space, Choices):
+    if isinstance(space, CategoricalValues):
         ticks = [_label(choice) for choice in space.choices]
         return CoordinateAxis(name, False, ticks, 0.0, float(len(ticks) - 1))
     return CoordinateAxis(name, space.log, [], float(space.low), float(space.high))
@@ -59,7 +59,7 @@ def _axis(name: str, space: SearchSpace) -> CoordinateAxis:
 
 def _position(space: SearchSpace, params: Mapping[str, Any], name: str) -> float:
     value = params[name]
-    if isinstance(space, Choices):
+    if isinstance(space, CategoricalValues):
         return float([_label(choice) for choice in space.choices].index(_label(value)))
     return float(value)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pipelines.spec.sweep import Choices, IntRange, SearchSpace, SweepSpec
+from pipelines.spec.sweep import CategoricalValues, IntRange, SearchSpace, SweepSpec
 from service.states import TrialState
 from service.store.sweep_records import SweepTrial
 
@@ -117,7 +117,7 @@ def _distributions(spec: SweepSpec) -> dict[str, "BaseDistribution"]:
 def _distribution(space: SearchSpace) -> "BaseDistribution":
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    if isinstance(space, Choices):
+    if isinstance(space, CategoricalValues):
         # Positions, because choices may be sections of the document.
         return CategoricalDistribution(range(len(space.choices)))
     if isinstance(space, IntRange):
@@ -126,11 +126,11 @@ def _distribution(space: SearchSpace) -> "BaseDistribution":
 
 
 def _value_of(space: SearchSpace, suggested: Any) -> Any:
-    return space.choices[suggested] if isinstance(space, Choices) else suggested
+    return space.choices[suggested] if isinstance(space, CategoricalValues) else suggested
 
 
 def _choice_of(space: SearchSpace, value: Any) -> Any:
-    if not isinstance(space, Choices):
+    if not isinstance(space, CategoricalValues):
         return value
     # As JSON, because a boolean equals a number in Python.
     wanted = json.dumps(value, sort_keys=True)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pipelines.base.errors import ConfigError
-from pipelines.spec.sweep import Limit, SweepSpec, validate_sweep
+from pipelines.spec.sweep import NumberLimit, SweepSpec, validate_sweep
 from pipelines.spec.sweep_documents import MAX_CORNERS, corners, locate, trial_document, trial_name
 
 RATE = {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}
@@ -43,7 +43,7 @@ def test_limit_has_exactly_one_side() -> None:
 
 
 def test_excess_is_positive_beyond_a_limit() -> None:
-    assert (Limit(max=3).excess(5), Limit(max=3).excess(3), Limit(min=3).excess(5)) == (2, 0, -2)
+    assert (NumberLimit(max=3).excess(5), NumberLimit(max=3).excess(3), NumberLimit(min=3).excess(5)) == (2, 0, -2)
 
 
 def test_document_of_a_trial_has_its_values_and_keeps_the_rest() -> None:
