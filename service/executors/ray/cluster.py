@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ TIMEOUT_S = 4.0
 FRESH_S = 1.0
 SILENCE_S = 2.0
 """Time after a request without an answer in which no other is tried."""
+EXISTS = "already exists"
 MAX_NODES = 10_000
 TOKEN, TOKEN_PATH, AUTH_MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"
 RESOURCES = {"CPU": CPUS, "GPU": GPUS}
@@ -30,6 +32,10 @@ RESOURCES = {"CPU": CPUS, "GPU": GPUS}
 
 class RequestRefused(Exception):
     """Ray answers, but refuses a request; the message is Ray's."""
+
+
+class JobExists(Exception):
+    """Ray has a job with this submission id."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +92,8 @@ class RayCluster:
             RequestRefused: the request is invalid.
         """
         request = {"submission_id": submission_id, "entrypoint": entrypoint, **more}
-        try:
+        with suppress(JobExists):
             self._answer("POST", "/api/jobs/", request)
-        except RequestRefused as error:
-            if "already exists" not in str(error):
-                raise
         self._jobs[submission_id] = self._jobs.get(submission_id) or RayJob(submission_id, RayState.PENDING)
 
     def stop(self, submission_id: str) -> None:
@@ -119,10 +122,14 @@ class RayCluster:
             found = "has none" if _token() is None else "has another one"
             problem = f"requires a token, and the service {found}; set {TOKEN} or {TOKEN_PATH} to that of the cluster"
             raise ExecutorUnavailable(f"Ray at {self.address} {problem}")
-        lines = [line for line in content.decode(errors="replace").splitlines() if line.strip()]
-        message = f"Ray at {self.address} answers {status} to {method} {path}: {lines[-1] if lines else 'nothing'}"
-        if status == http.client.BAD_REQUEST or "already exists" in message:
+        text = content.decode(errors="replace")
+        # Its error is the last line of a traceback that has words.
+        lines = [line for line in text.splitlines() if " " in line.strip()]
+        message = f"Ray at {self.address} answers {status} to {method} {path}: {lines[-1] if lines else text!r}"
+        if status == http.client.BAD_REQUEST:
             raise RequestRefused(message)
+        if EXISTS in text:
+            raise JobExists(message)
         raise ExecutorUnavailable(message)
 
     def _request(self, method: str, path: str, body: str | None) -> tuple[int, bytes]:

@@ -48,7 +48,8 @@ class RayTable:
         if body["entrypoint_num_cpus"] > 64:
             return 400, "ValueError: too many cores"
         if body["submission_id"] in self.jobs:
-            return 500, f"ValueError: Job with submission_id {body['submission_id']} already exists."
+            problem = f"ValueError: Job with submission_id {body['submission_id']} already exists. Please use another."
+            return 500, f"Traceback (most recent call last):\n{problem}\n\n.\n"
         self.jobs[body["submission_id"]] = {**body, "status": "PENDING", "driver_node_id": None}
         return 200, {"submission_id": body["submission_id"]}
 
