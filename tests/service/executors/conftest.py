@@ -11,7 +11,6 @@ from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE
 from service.executors.base import AttemptSpec, Observation
 from service.executors.local import LocalExecutor
 from service.executors.process_tree import Process, processes, variable_of
-from tests.service.executors.ray_cluster import RayForTests
 from tests.service.waiting import wait_until
 
 Wait = Callable[[Callable[[], object]], None]
@@ -70,10 +69,3 @@ def attempt(tmp_path: Path, wait_for: Wait) -> Iterator[LocalAttempt]:
     attempt = LocalAttempt(tmp_path / "jobs" / "a" / "attempts" / "1", wait_for)
     yield attempt
     attempt.executor.sweep_orphans((), tmp_path)
-
-
-@pytest.fixture(scope="session")
-def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayForTests]:
-    """A Ray of two cores in a network of its own, as the service starts one."""
-    with RayForTests(tmp_path_factory.mktemp("ray")).running() as ray:
-        yield ray

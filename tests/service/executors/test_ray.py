@@ -13,7 +13,7 @@ from service.executors.process_tree import processes, variable_of
 from service.executors.ray.executor import RayExecutor
 from service.executors.ray.states import SWEPT, submission_id
 from service.settings import Settings
-from tests.service.executors.ray_cluster import RayForTests
+from tests.ray_cluster import RayForTests
 from tests.service.waiting import wait_until
 
 SECRET = "s3cret-of-the-trainer"

@@ -65,3 +65,10 @@ def _has_nodes(found: RayCluster) -> bool:
         return bool(found.nodes())
     except ExecutorUnavailable:
         return False
+
+
+@pytest.fixture(scope="session")
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayForTests]:
+    """A Ray of two cores in a network of its own, as the service starts one."""
+    with RayForTests(tmp_path_factory.mktemp("ray")).running() as ray:
+        yield ray
