@@ -6,7 +6,7 @@ An executor is registered under a name, see `service.executors.registry`.
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from service.resources import ResourceCounts
 from service.settings import Settings
@@ -14,6 +14,14 @@ from service.settings import Settings
 
 class RequirementsNotMet(Exception):
     """This machine does not meet a requirement of an executor; the message names it, with a remedy."""
+
+
+class ExecutorUnavailable(Exception):
+    """The system that runs the attempts does not answer, so nothing is known about them; the message names it.
+
+    Every method of an executor may raise it, except `check_requirements` and `from_settings`. The supervisor tries
+    again later. It never takes it for the end of an attempt.
+    """
 
 
 @dataclass(frozen=True)
@@ -47,14 +55,32 @@ class AttemptSpec:
 class Observation:
     """The state of an attempt as an executor sees it.
 
-    `absent`: it is not running (yet). `alive`: it is running. `exited`: the command has exited with `exit_code`
-    (negative if a signal terminated it), and all of its processes have exited. `lost`: it died without an exit code;
-    some of its processes may be running until `sweep`.
+    `absent`: it is not running (yet). `pending`: the system that runs attempts has accepted it and waits for resources.
+    `alive`: it is running. `exited`: the command has exited with `exit_code` (negative if a signal terminated it), and
+    all of its processes have exited. `lost`: it died without an exit code; some of its processes may be running until
+    `sweep`.
     """
 
-    kind: Literal["absent", "alive", "exited", "lost"]
+    kind: Literal["absent", "pending", "alive", "exited", "lost"]
     exit_code: int | None = None
     ran_out_of_memory: bool = False
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A system that runs attempts, which `pyramidion serve` starts and stops together with the service.
+
+    Attributes:
+        name: for messages.
+        command: the command line of its process, which ends with its whole system on SIGTERM.
+        settings: settings by which the processes of the service reach it.
+        environment: further variables of these processes and of its own.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    settings: Mapping[str, Any]
+    environment: Mapping[str, str]
 
 
 class Executor(Protocol):
@@ -64,6 +90,8 @@ class Executor(Protocol):
     everything that must outlive a process is stored in the folders of the attempts or in the system that runs them.
 
     Attributes:
+        engine: optional, a class method of the settings that returns the `Engine` of a whole service, or None. It may
+            raise RequirementsNotMet.
         is_bound_to_host: whether an attempt can be observed only on the host that started it. Then a supervisor on
             another host does not take over while such attempts are active. True if the attribute is missing.
     """

@@ -131,6 +131,22 @@ def kill(find: Callable[[Table], Collection[Process]]) -> bool:
     return bool(killed)
 
 
+def kill_descendants() -> None:
+    """Kill all descendants of the calling process.
+
+    A tree may fork faster than `kill` reads all processes. So it is stopped first, its youngest processes before the
+    others: psutil finds descendants by their parents alone, which takes a tenth of the time.
+    """
+    own = psutil.Process()
+    stopped: set[psutil.Process] = set()
+    while new := [below for below in own.children(recursive=True) if below not in stopped]:
+        for below in reversed(new):
+            with suppress(psutil.Error):
+                below.suspend()
+        stopped.update(new)
+    kill(lambda table: descendants(own.pid, table))
+
+
 def variable_of(process: Process, name: str) -> str | None:
     """Return a variable of the environment with which a process was started; None if it is not set or not readable."""
     with suppress(psutil.Error, OSError):

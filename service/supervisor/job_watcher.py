@@ -93,6 +93,8 @@ class JobWatcher:
         seen = self._executor.poll(self._folder(job))
         if seen.kind == "alive":
             self._follow(job, attempt)
+        elif seen.kind == "pending":
+            self._await_resources(job, attempt)
         elif seen.kind == "absent" and job.status is JobStatus.STARTING:
             self._start(job, attempt)
         else:
@@ -104,7 +106,7 @@ class JobWatcher:
             seen = self._executor.poll(self._folder(job))
         except OSError:
             seen = Observation("lost")
-        if seen.kind == "alive":
+        if seen.kind in ("alive", "pending"):
             self._stop(job, attempt, sentence)
             return
         is_complete = seen.exit_code == ExitCode.DONE and job_kind(job.kind).has_result(self._run_dir(job))
@@ -188,15 +190,23 @@ class JobWatcher:
             return self._leased.set_mlflow_run(job, run_id)
         return job
 
+    def _await_resources(self, job: Job, attempt: WatchedAttempt) -> None:
+        """Leave the attempt to the system that has accepted it, however long it waits there, unless it must stop."""
+        attempt.start_at = attempt.first_start_at = None
+        self._stop_if_due(job, attempt)
+
     def _follow(self, job: Job, attempt: WatchedAttempt) -> None:
         if job.status is JobStatus.STARTING:
             job = self._move(job, JobStatus.RUNNING)
         # Before its files are read, which may fail.
+        self._stop_if_due(job, attempt)
+        self._with_run_of_trainer(self._with_events(job))
+
+    def _stop_if_due(self, job: Job, attempt: WatchedAttempt) -> None:
         if job.status is JobStatus.CANCELLING:
             self._stop(job, attempt, "it was cancelled")
         elif is_over_time(job, self._elapsed_s(job, attempt)):
             self._stop(job, attempt, "its time limit is exceeded")
-        self._with_run_of_trainer(self._with_events(job))
 
     def _stop(self, job: Job, attempt: WatchedAttempt, reason: str) -> None:
         """Stop the attempt: ask it to exit, then let its shim kill it, then kill it together with its shim."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.run_folder.tracking_files import RunStatus
-from service.executors.base import Executor
+from service.executors.base import Executor, ExecutorUnavailable
 from service.resources import CPUS, ResourceCounts
 from service.settings import Settings
 from service.states import JobStatus
@@ -31,6 +31,10 @@ SETTLE_EVERY_S = 1.0
 ORPHANS_EVERY_S = 30.0
 MAX_PAUSE_S = 10.0
 """Maximum pause before a job or the database is tried again after errors."""
+UNAVAILABLE_PAUSE_S = 2.0
+"""Pause before an executor that did not answer is asked about a job again."""
+REPORT_EVERY_S = 10.0
+"""Time between two reports that an executor does not answer."""
 MAX_ERRORS_AT_START = 5
 MAX_ERRORS = 10
 """Number of errors of one attempt in a row after which it is ended; with their pauses they take about a minute."""
@@ -64,6 +68,7 @@ class Supervisor:
         self._pauses = Pauses(settings.retry_delay_s)
         self._settle_at = 0.0
         self._orphans_at = 0.0
+        self._report_at = 0.0
 
     def adopt(self) -> None:
         """Take over the active jobs of an earlier supervisor, stop orphaned attempts, and watch every attempt once.
@@ -112,6 +117,10 @@ class Supervisor:
             raise
         except CancelRequested as request:
             log.info("%s", request)
+        except ExecutorUnavailable as error:
+            # Nothing is known about the attempt, so nothing is decided about it, however long this lasts.
+            attempt.paused_until = time.monotonic() + UNAVAILABLE_PAUSE_S
+            log.warning("job %s: its attempt cannot be watched: %s", job.id, error)
         except Exception as error:  # whatever the error is, the other jobs continue
             attempt.errors += 1
             pause_s = min(MAX_PAUSE_S, self._settings.poll_s * 2**attempt.errors)
@@ -123,7 +132,14 @@ class Supervisor:
                 attempt.given_up = f"the supervisor could not {what} the attempt: {one_line(error)}"
 
     def _start_jobs_that_fit(self) -> None:
-        active, capacity = self._leased.active(), self._executor.capacity()
+        active = self._leased.active()
+        try:
+            capacity = self._executor.capacity()
+        except ExecutorUnavailable as error:
+            if time.monotonic() >= self._report_at:
+                self._report_at = time.monotonic() + REPORT_EVERY_S
+                log.warning("no job starts: %s", error)
+            return
         if sum(job.cpus for job in active) >= capacity[CPUS]:
             # Each job needs a core, so the queue need not be read.
             return
@@ -156,7 +172,10 @@ class Supervisor:
     def _end_orphans(self) -> None:
         if time.monotonic() >= self._orphans_at:
             self._orphans_at = time.monotonic() + ORPHANS_EVERY_S
-            self._executor.sweep_orphans(self._known_attempts(), self._settings.jobs_dir)
+            try:
+                self._executor.sweep_orphans(self._known_attempts(), self._settings.jobs_dir)
+            except ExecutorUnavailable as error:
+                log.warning("attempts of no job are not looked for: %s", error)
 
     def _known_attempts(self) -> Iterator[Path]:
         """Yield the folders of all active attempts; raises Superseded if another supervisor may have started more."""

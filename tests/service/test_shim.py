@@ -18,7 +18,7 @@ import pytest
 
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE as MARK
 from service.child_process import child_environment, python_command
-from service.executors.process_tree import find_process, kill, processes, variable_of
+from service.executors.process_tree import find_process, kill, processes, start_ticks, variable_of
 from tests.service.waiting import TIMEOUT_S, wait_until
 
 LOUD_GRANDCHILD = "setsid -f sh -c 'trap \"\" TERM; echo $$ grandchild; sleep 600; sleep 600'"
@@ -109,6 +109,16 @@ def test_sigterm_is_passed_to_the_command(shim: Shim) -> None:
     assert shim.log == "ready\nasked\n"
 
 
+def test_end_of_the_driver_stops_the_command(shim: Shim) -> None:
+    with subprocess.Popen(["sleep", "600"]) as driver:
+        process = find_process(driver.pid)
+        assert process is not None
+        shim.start("sh", "-c", POLITE, driver=[driver.pid, start_ticks(process)]).until_it_says("ready")
+        driver.kill()
+    assert shim.ending()["code"] == 75
+    assert shim.log == "ready\nasked\n"
+
+
 def test_sigterm_is_passed_to_the_command_only(shim: Shim) -> None:
     script = "sh -c 'trap \"echo child too\" TERM; echo ready; while :; do sleep 0.02; done' & trap 'exit 5' TERM; wait"
     shim.shell(script).until_it_says("ready")
@@ -161,9 +171,11 @@ def test_processes_that_outlive_the_command_are_killed(shim: Shim) -> None:
 
 
 def test_tree_that_keeps_forking_is_killed(shim: Shim) -> None:
-    program = textwrap.dedent("""
+    # Should it not be killed, it must not run on after the tests.
+    program = textwrap.dedent(f"""
         import os, time
-        while True:
+        end = time.monotonic() + {2 * TIMEOUT_S}
+        while time.monotonic() < end:
             if os.fork():
                 time.sleep(0.002)
                 os._exit(0)
