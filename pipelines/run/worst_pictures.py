@@ -22,7 +22,8 @@ FALSE_POSITIVE_RGB, MISSED_RGB = (235, 40, 30), (255, 215, 0)
 
 
 def write_worst_images(attempt: Attempt, split: Split, results: Mapping[str, Any]) -> None:
-    """Write `worst/<task>.json`, `worst/<task>.coco.json` and, with `evaluation.plots`, `plots/<task>.worst.png`; on rank 0.
+    """Write `worst/<task>.json`, `worst/<task>.coco.json` and, unless `evaluation.plots` is false,
+    `plots/<task>.worst.png`; on rank 0.
 
     Args:
         attempt: the attempt, whose run folder has the predictions and the ground truth.
