@@ -38,10 +38,9 @@ def new_figure(panels: int, width: float = 5.2, height: float = 4.0) -> tuple[Fi
 
     full_width, full_height = width + 2 * MARGIN, height * panels + 2 * MARGIN
     figure = Figure(figsize=(full_width, full_height))
-    bottoms = [MARGIN + GAP / 2 + height * (panels - 1 - position) for position in range(panels)]
-    boxes = [(MARGIN, bottom, width, height - GAP) for bottom in bottoms]
-    sizes = (full_width, full_height, full_width, full_height)
-    return figure, [figure.add_axes([inches / full for inches, full in zip(box, sizes, strict=True)]) for box in boxes]
+    left, panel_width, panel_height = MARGIN / full_width, width / full_width, (height - GAP) / full_height
+    bottoms = [(MARGIN + GAP / 2 + height * (panels - 1 - position)) / full_height for position in range(panels)]
+    return figure, [figure.add_axes((left, bottom, panel_width, panel_height)) for bottom in bottoms]
 
 
 def plain_text(name: str) -> str:
