@@ -28,7 +28,7 @@ endef
 # pip's index; pip itself takes over where uv cannot install, such as behind a certificate that only pip knows.
 define install
 @$(1)/bin/python $(PIP_INSTALL) -c $(2) uv
-@index="$${PIP_INDEX_URL:-$$($(1)/bin/python -m pip config get global.index-url 2>/dev/null)}"; \
+@index="$$($(1)/bin/python -m pip config list | sed -n "s/.*[.]index-url='\(.*\)'/\1/p" | head -n 1)"; \
 $(1)/bin/uv pip install --quiet --python $(1)/bin/python $${index:+--default-index "$$index"} -c $(2) $(3) \
 	|| { echo "make: uv could not install; trying pip" >&2; $(1)/bin/python $(PIP_INSTALL) -c $(2) $(3); }
 endef
