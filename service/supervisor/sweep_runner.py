@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from pipelines.base.errors import ConfigError
+from pipelines.base.quantities import quantity
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.sweep import SweepSpec
 from pipelines.spec.sweep_documents import trial_document, trial_name
@@ -140,7 +141,8 @@ class SweepRunner:
         if self._replayed.get(sweep.id) != num_reports:
             for trial in to_prune(spec, trials):
                 last = trial.reports[-1]
-                message = f"pruned: {spec.metric} = {last.value:.6g} after {last.epoch + 1} epochs is worse than others"
+                after = quantity(last.epoch + 1, "epoch")
+                message = f"pruned: {spec.metric} = {last.value:.6g} after {after} is worse than others"
                 self._leased.request_pruning(sweep, trial.number, message)
                 log.info("sweep %s: trial %d is %s", sweep.id, trial.number, message)
                 pruning.append(trial)
