@@ -55,6 +55,7 @@ class SweepRunner:
         self._settings, self._jobs, self._sweeps, self._leased = settings, jobs, sweeps, leased
         self._capacity, self._tracking = capacity, tracking
         self._replayed: dict[str, int] = {}
+        self._errors: dict[str, str] = {}
 
     def round(self) -> None:
         """Advance every running sweep as far as possible without waiting; errors of one do not affect others.
@@ -66,10 +67,13 @@ class SweepRunner:
         for sweep in self._leased.running():
             try:
                 self._advance(sweep)
+                self._errors.pop(sweep.id, None)
             except (Superseded, StoreUnavailable):
                 raise
             except Exception as error:
-                log.exception("sweep %s: %s", sweep.id, error)
+                if self._errors.get(sweep.id) != str(error):
+                    log.exception("sweep %s: %s; it is tried again every second", sweep.id, error)
+                    self._errors[sweep.id] = str(error)
         self._tracking.settle(self._sweeps)
 
     def _advance(self, sweep: Sweep) -> None:
