@@ -135,7 +135,7 @@ class Supervisor:
         except ExecutorUnavailable as error:
             log.warning("no job starts: %s", error)
             return
-        if sum(job.cpus for job in active) >= capacity[CPUS]:
+        if sum(job.resources[CPUS] for job in active) >= capacity[CPUS]:
             # Each job needs a core, so the queue need not be read.
             return
         starts = next_starts(self._queue_page, active, capacity, self._pauses.is_over)
