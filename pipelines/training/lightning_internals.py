@@ -3,6 +3,7 @@
 To be checked at each upgrade of Lightning.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from torch import Tensor
+from torch.distributed import Store
 from torch.optim.swa_utils import AveragedModel
 
 from pipelines.base.ranks import is_distributed
@@ -30,8 +32,8 @@ class CustomizableDDPStrategy(DDPStrategy):
         """Return the launcher that starts the ranks."""
         raise NotImplementedError
 
-    def meet_ranks(self) -> str:
-        """Return the `init_method` of the process group, a URL, when all ranks can join it."""
+    def meet_ranks(self) -> Store:
+        """Return the store by which the ranks form the process group, when all of them can join it."""
         raise NotImplementedError
 
     def _configure_launcher(self) -> None:
@@ -47,7 +49,7 @@ class CustomizableDDPStrategy(DDPStrategy):
             options["device_id"] = self.root_device
         torch.distributed.init_process_group(
             self._process_group_backend,
-            init_method=self.meet_ranks(),
+            store=self.meet_ranks(),
             rank=self.global_rank,
             world_size=self.world_size,
             timeout=self._timeout or timedelta(minutes=30),
@@ -86,3 +88,19 @@ def averaged_state(callback: WeightAveraging) -> dict[str, Tensor]:
     average = callback._average_model
     assert isinstance(average, AveragedModel)
     return dict(average.module.state_dict())
+
+
+def batches_done(checkpoint: Mapping[str, Any]) -> int:
+    """Return how many batches of its epoch a process had done when a checkpoint was written."""
+    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"])
+
+
+def move_to_batch(checkpoint: Mapping[str, Any], done: int) -> None:
+    """Change a checkpoint so that training continues in its epoch after `done` batches of each process."""
+    fit_loop = checkpoint["loops"]["fit_loop"]
+    current = fit_loop["epoch_loop.batch_progress"]["current"]
+    moved = done - current["processed"]
+    for name in ("ready", "started", "processed", "completed"):
+        current[name] += moved
+    for loader in fit_loop["state_dict"].get("combined_loader", []):
+        loader["batches_done"] = done
