@@ -32,7 +32,7 @@ def _launch(command: Sequence[str]) -> int:
     settings = NodeSettings.of(os.environ)
     if settings.num_nodes == 1:
         with held_stop_signals():
-            os.execvp(command[0], command)
+            os.execvp(command[0], list(command))
     signals = CountedSignals()
     signals.install()
     return (

@@ -61,7 +61,8 @@ class FirstNode:
 
     def _receive(self) -> None:
         """Accept connections and read messages, for at most `POLL_S`."""
-        readable, _, _ = select.select([self._listener, *self._links], [], [], POLL_S)
+        sockets: list[socket.socket | Link] = [self._listener, *self._links]
+        readable, _, _ = select.select(sockets, [], [], POLL_S)
         if self._listener in readable:
             self._links[Link(self._listener.accept()[0])] = None
         for link in list(self._links):
@@ -161,13 +162,13 @@ def _listen(settings: NodeSettings) -> tuple[socket.socket, str, str]:
         host = settings.host
         if settings.interface is not None:
             host = address_of(settings.interface) or host
-        host = socket.getaddrinfo(host, settings.port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
+        host = str(socket.getaddrinfo(host, settings.port, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
         listener = socket.create_server((host, settings.port))
     except OSError as error:
         problem = f"got {settings.host}:{settings.port}, where this node cannot listen ({error.strerror}); "
         problem += "write an IPv4 address of the first node, and a free port"
         raise ConfigError(FieldProblem(ADDRESS_VARIABLE, problem)) from error
-    interface = settings.interface or interface_of(str(host))
+    interface = settings.interface or interface_of(host)
     if interface is None:
         raise ConfigError(FieldProblem(INTERFACE_VARIABLE, f"is not set, and no interface of this node has {host}"))
     return listener, f"{host}:{settings.port}", interface

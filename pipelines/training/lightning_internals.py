@@ -16,7 +16,6 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from torch import Tensor
-from torch.distributed import Store
 from torch.optim.swa_utils import AveragedModel
 
 from pipelines.base.ranks import is_distributed
@@ -32,8 +31,8 @@ class CustomizableDDPStrategy(DDPStrategy):
         """Return the launcher that starts the ranks."""
         raise NotImplementedError
 
-    def meet_ranks(self) -> Store:
-        """Return the store by which the ranks form the process group, when all of them can join it."""
+    def meet_ranks(self) -> dict[str, Any]:
+        """Return where the ranks form the process group, as arguments of torch, when all of them can join it."""
         raise NotImplementedError
 
     def _configure_launcher(self) -> None:
@@ -44,12 +43,11 @@ class CustomizableDDPStrategy(DDPStrategy):
         self._process_group_backend = self._get_process_group_backend()
         if is_distributed():
             return
-        options: dict[str, Any] = {}
+        options = self.meet_ranks()
         if self.root_device.type == "cuda":
             options["device_id"] = self.root_device
         torch.distributed.init_process_group(
             self._process_group_backend,
-            store=self.meet_ranks(),
             rank=self.global_rank,
             world_size=self.world_size,
             timeout=self._timeout or timedelta(minutes=30),

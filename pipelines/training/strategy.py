@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 import torch.distributed
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import nn
-from torch.distributed import FileStore, Store, TCPStore
 
 from pipelines.base.cores import NUM_THREADS, num_cores
 from pipelines.base.ranks import is_distributed, node_rank, num_nodes
@@ -85,15 +84,14 @@ class LocalDDPStrategy(CustomizableDDPStrategy):
         assert self.cluster_environment is not None
         return LocalLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
 
-    def meet_ranks(self) -> Store:
+    def meet_ranks(self) -> dict[str, Any]:
         if num_nodes() == 1:
             bind_to_loopback()
-        file = wait_for_ranks(self.global_rank, self.world_size)
-        if num_nodes() == 1:
-            return FileStore(str(file), self.world_size)
+            return {"init_method": f"file://{wait_for_ranks(self.global_rank, self.world_size)}"}
+        wait_for_ranks(self.global_rank, self.world_size)
         host, _, port = os.environ[STORE_VARIABLE].rpartition(":")
         listener = store_listener()
-        return TCPStore(
+        store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
             host,
             int(port),
             self.world_size,
@@ -101,6 +99,7 @@ class LocalDDPStrategy(CustomizableDDPStrategy):
             wait_for_workers=False,
             master_listen_fd=listener,
         )
+        return {"store": store}
 
 
 def bind_to_loopback() -> None:
