@@ -1,4 +1,4 @@
-"""The launcher of the first node: it runs the command, tells the other nodes when to start, and ends all of them."""
+"""The launcher of the first node: it runs the command, lets the other nodes start, and ends all of them."""
 
 import select
 import socket
@@ -6,17 +6,19 @@ import sys
 import time
 from collections.abc import Sequence
 
-from pipelines.base.errors import ConfigError, FieldProblem, RankError, error_text
+from pipelines.base.errors import ConfigError, ExitCode, FieldProblem, RankError, error_text
 from pipelines.base.signals import CountedSignals
 from pipelines.nodes.folder import STOP, Fault, fault_of
 from pipelines.nodes.interfaces import address_of, interface_of
 from pipelines.nodes.link import Link, Message
-from pipelines.nodes.node_process import END_S, NodeProcess
+from pipelines.nodes.node_process import NodeProcess
 from pipelines.nodes.settings import ADDRESS_VARIABLE, INTERFACE_VARIABLE, NodeSettings
 
 POLL_S = 0.05
 CONNECT_S = 600.0
 """Time that the other nodes have to connect once the first one is ready."""
+HANG_S = 30.0
+"""Time that the first process has to end by itself after a fault on another node: it may be writing to MLflow."""
 GOODBYE_S = 5.0
 """Time that the other nodes have to notice the end of the run and close their connections."""
 
@@ -36,6 +38,7 @@ class FirstNode:
         self._is_stopping = False
         self._fault: Fault | None = None
         self._fault_at = 0.0
+        self._code: int = ExitCode.INTERRUPTED
 
     def run(self, signals: CountedSignals) -> int:
         """Run the command to its end on all nodes; return its exit code, negative for a signal."""
@@ -47,12 +50,13 @@ class FirstNode:
                 self._receive()
                 self._advance()
                 self._pass_on_stop(signals)
-                if self._fault and time.monotonic() > self._fault_at + END_S:
+                if self._fault and time.monotonic() > self._fault_at + HANG_S:
                     _print(error_text(RankError(**self._fault)))
-                    self._process.kill()
-                    return int(self._fault["exit_code"])
+                    code = int(self._fault["exit_code"])
+                    break
             if code < 0:
                 _print(error_text(RankError(**self._process.ending())))
+            self._code = code
             return code
         finally:
             self._process.kill()
@@ -98,7 +102,15 @@ class FirstNode:
             self._are_here.add(rank)
         elif message["kind"] == "stop":
             self._stop()
-        elif message["kind"] == "ended" and (message["exit_code"] != 0 or not self._process.folder.has("all-here")):
+        elif message["kind"] == "ended":
+            self._handle_end(rank, message)
+
+    def _handle_end(self, rank: int, message: Message) -> None:
+        """Let the run end with the command of another node, unless it has ended in good order."""
+        if not self._process.folder.has("all-here") and message["exit_code"] == ExitCode.DONE:
+            self._fail(f"the command of node {rank} has ended before the run has started; run the same on all nodes")
+        # All processes agree on a stop, but the first one may still be writing its checkpoint.
+        elif message["exit_code"] not in (ExitCode.DONE, ExitCode.STOPPED):
             self._fail(**{name: message[name] for name in ("message", "exit_code", "failure_kind")})
 
     def _advance(self) -> None:
@@ -110,8 +122,8 @@ class FirstNode:
         missing = set(range(1, self._settings.num_nodes)) - set(self._links.values())
         if missing and self._order is not None and time.monotonic() > self._ready_at + CONNECT_S:
             self._fail(f"nodes {sorted(missing)} have not connected to {self._address} within {CONNECT_S:.0f} s")
-        is_first = not folder.has("all-here")
-        if is_first and folder.has("here") and len(self._are_here) == self._settings.num_nodes - 1:
+        are_all_here = folder.has("here") and len(self._are_here) == self._settings.num_nodes - 1
+        if are_all_here and not folder.has("all-here"):
             folder.mark("all-here")
             self._send_all({"kind": "all-here"})
 
@@ -144,8 +156,7 @@ class FirstNode:
                 link.send(message)
 
     def _say_goodbye(self) -> None:
-        code = self._process.exit_code if self._fault is None else self._fault["exit_code"]
-        self._send_all({"kind": "end", "exit_code": code})
+        self._send_all({"kind": "end", "exit_code": self._code})
         deadline = time.monotonic() + GOODBYE_S
         while (links := [link for link in self._links if not link.is_lost]) and time.monotonic() < deadline:
             select.select(links, [], [], POLL_S)

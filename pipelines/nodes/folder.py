@@ -19,7 +19,7 @@ Fault = dict[str, Any]
 
 
 class NodeFolder:
-    """Files by which a launcher and the processes of its node tell each other what happens.
+    """Files by which a launcher and the processes of its node exchange what happens.
 
     `order`: written by the first process of the run: the other nodes start now, with this environment. `here`: all
     processes of this node are ready to meet those of others; `all-here`: those of all nodes are. `closed`: the first

@@ -86,7 +86,7 @@ def test_error_of_another_node_reaches_the_first(nodes: Nodes, capfd: pytest.Cap
 def test_killed_process_of_another_node_ends_a_first_node_that_hangs(
     moment: str, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(first_node, "END_S", 0.0)
+    monkeypatch.setattr(first_node, "HANG_S", 0.0)
     assert nodes.run(READY + FOREVER, HERE + moment + "kill -9 $$") == (1, 1)
     errors = capfd.readouterr().err
     assert "error: a process of node 1 of this run was terminated by SIGKILL (memory may have run out)" in errors
@@ -99,6 +99,14 @@ def test_killed_process_of_the_first_node_ends_the_other(nodes: Nodes) -> None:
 def test_first_node_no_longer_needs_the_others_once_it_has_left_them(nodes: Nodes) -> None:
     first = READY + MEET + "touch closed; until [ -e $MARK ]; do sleep 0.02; done"
     assert nodes.run(first, HERE + MEET + "touch $MARK; kill -9 $$") == (0, 0)
+
+
+def test_first_process_has_time_to_write_its_checkpoint_after_a_stop(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_node, "HANG_S", 0.0)
+    first = READY + MEET + "until [ -e $MARK ]; do sleep 0.02; done; sleep 0.3; exit 75"
+    assert nodes.run(first, HERE + MEET + "touch $MARK; exit 75") == (75, 75)
 
 
 def test_stop_on_another_node_asks_the_first_process_which_decides(nodes: Nodes, tmp_path: Path) -> None:
