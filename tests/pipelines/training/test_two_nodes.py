@@ -33,6 +33,8 @@ from tests.service.waiting import wait_until
 
 Document = dict[str, Any]
 
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
 FOLDERS = "whole", "stopped"
 """The runs on two nodes."""
 
