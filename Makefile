@@ -151,7 +151,7 @@ secrets: ## random secrets for docker-compose.yml in secrets/; existing ones are
 	@umask 077; mkdir -p "$(SECRETS)"; cd "$(SECRETS)"; \
 	random() { head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }; \
 	keep() { test -s "$$1" && cat >/dev/null || cat >"$$1"; chmod 444 "$$1"; }; \
-	for name in postgres_password mlflow_postgres_password predictor_secret; do random | keep $$name; done; \
+	for name in postgres_password mlflow_postgres_password predictor_secret ray_token; do random | keep $$name; done; \
 	printf '[default]\naws_access_key_id = pyramidion\naws_secret_access_key = %s\n' "$$(random)" | keep s3_credentials; \
 	printf 'postgresql+psycopg://pyramidion:%s@postgres:5432/pyramidion\n' "$$(cat postgres_password)" | keep database_url
 

@@ -35,13 +35,13 @@ from service.api.routes import (
     models,
     predictions,
     results,
+    sweeps,
     worst,
 )
 from service.api.thread_pools import ThreadPools, Work
 from service.api.url_characters import NoNulCharacters
 from service.executors.registry import capacity_of_service
 from service.jobs.use_cases import Jobs
-from service.resources import CPUS, GPUS
 from service.rest.problems import add_handlers
 from service.settings import Settings
 from service.store.api_keys import KeyStore
@@ -51,6 +51,8 @@ from service.store.datasets import DatasetStore
 from service.store.engines import DatabaseLimits
 from service.store.gauges import read_gauges
 from service.store.jobs import JobStore
+from service.store.sweeps import SweepStore
+from service.sweeps.use_cases import Sweeps
 from service.version import version
 
 
@@ -76,7 +78,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.comparisons = Comparisons(settings, pools[Work.COMPARISONS])
         app.state.capacity = capacity
         app.state.jobs = Jobs(app.state.store, settings, capacity, DatasetStore(engine))
-        collector = JobCollector(app.state.store, partial(read_gauges, engine), capacity[CPUS], capacity.get(GPUS, 0))
+        app.state.sweeps = Sweeps(SweepStore(engine), app.state.jobs)
+        collector = JobCollector(app.state.store, partial(read_gauges, engine), capacity)
         metrics.stored.register(collector)
         in_pools = PoolCollector(pools)
         metrics.registry.register(in_pools)
@@ -112,6 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
         analyses,
         worst,
         comparison,
+        sweeps,
         predictions,
         models,
         model_versions,
