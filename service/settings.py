@@ -50,6 +50,13 @@ class Settings(SettingsOfVariables):
     gpus: int | None = Field(
         None, ge=0, description="GPUs that jobs may use in total; the default is all that there are"
     )
+    slurm_partition: str | None = Field(
+        None, description="partition of the jobs of the executor slurm; the default is the cluster's"
+    )
+    slurm_account: str | None = Field(None, description="account of the jobs of the executor slurm")
+    slurm_options: str | None = Field(
+        None, description="further options of sbatch for the executor slurm, as in a shell: `--qos=normal --mem=16G`"
+    )
     max_attempts: Count = Field(3, description="number of failed attempts after which a job fails")
     retry_delay_s: Seconds = Field(5.0, description="seconds before the second attempt; doubled for each later one")
     cancel_grace_s: Seconds = Field(8.0, description="seconds that a cancelled attempt has to exit before it is killed")

@@ -1,7 +1,7 @@
 """Executors by name. Other packages add theirs with an entry point in the group `pyramidion.executors`:
 
     [project.entry-points."pyramidion.executors"]
-    slurm = "my_package.slurm:SlurmExecutor"
+    other = "my_package.other:OtherExecutor"
 
 The value names a class with the methods of `service.executors.base.Executor`.
 """
@@ -14,7 +14,10 @@ from service.resources import GPUS, ResourceCounts
 from service.settings import Settings
 
 GROUP = "pyramidion.executors"
-BUILT_IN = {"local": "service.executors.local:LocalExecutor"}
+BUILT_IN = {
+    "local": "service.executors.local:LocalExecutor",
+    "slurm": "service.executors.slurm.executor:SlurmExecutor",
+}
 """Executors of this package. Its metadata lists them too, but a source tree that is not installed has no metadata."""
 
 SETTING = "--executor or PYRAMIDION_EXECUTOR"

@@ -14,6 +14,11 @@ from service.executors.registry import load_executor, registered_executors
 from service.settings import Settings
 from tests.service.waiting import wait_until
 
+SYSTEMS = {"slurm": "slurm"}
+"""The fixtures that executors of other systems need; tests with them are in `make test-reliability`."""
+EXECUTORS = [
+    pytest.param(name, marks=pytest.mark.reliability if name in SYSTEMS else ()) for name in registered_executors()
+]
 METHODS = [name for name, _ in inspect.getmembers(Executor, callable) if not name.startswith("_")]
 
 
@@ -43,13 +48,26 @@ class Trial:
         return self.executor.poll(folder)
 
 
-@pytest.fixture(params=registered_executors())
-def trial(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trial]:
-    settings = Settings(root=tmp_path / "root", executor=request.param, cpus=2, gpus=0)
-    trial = Trial(load_executor(request.param).from_settings(settings), tmp_path / "root")
+@pytest.fixture
+def system(request: pytest.FixtureRequest, name: str) -> None:
+    """Start what an executor needs."""
+    if name in SYSTEMS:
+        request.getfixturevalue(SYSTEMS[name])
+
+
+@pytest.fixture(params=EXECUTORS)
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of an executor."""
+    return str(request.param)
+
+
+@pytest.fixture
+def trial(name: str, system: None, tmp_path: Path) -> Iterator[Trial]:
+    settings = Settings(root=tmp_path / "root", executor=name, cpus=2, gpus=0)
+    trial = Trial(load_executor(name).from_settings(settings), tmp_path / "root")
     trial.root.mkdir()
     yield trial
-    trial.executor.sweep_orphans((), trial.root)
+    trial.executor.sweep_orphans((), trial.root / "jobs")
 
 
 @pytest.mark.parametrize("name", registered_executors())
@@ -60,8 +78,7 @@ def test_executor_has_every_method_of_the_contract(name: str) -> None:
         assert list(inspect.signature(getattr(loaded, method)).parameters) == list(wanted), method
 
 
-@pytest.mark.parametrize("name", registered_executors())
-def test_requirements_are_met_on_this_machine(name: str, tmp_path: Path) -> None:
+def test_requirements_are_met_on_this_machine(name: str, system: None, tmp_path: Path) -> None:
     load_executor(name).check_requirements(Settings(root=tmp_path, executor=name))
 
 
@@ -111,8 +128,8 @@ def test_orphans_are_swept_and_known_attempts_continue(trial: Trial) -> None:
     for folder in (known, orphan):
         trial.until(folder, "alive")
     trial.executor.sweep_orphans([known], trial.root / "jobs")
+    wait_until(lambda: trial.executor.poll(orphan).kind in ("exited", "lost"), "the end of the orphan")
     assert trial.executor.poll(known).kind == "alive"
-    assert trial.executor.poll(orphan).kind in ("exited", "lost")
 
 
 def test_no_method_raises_for_an_unknown_attempt(trial: Trial) -> None:
