@@ -14,8 +14,9 @@ from service.executors.slurm.commands import Rejected, SlurmCommands
 from service.executors.slurm.executor import SlurmExecutor
 from service.executors.slurm.states import SlurmJob, most_advanced, parse_sacct, parse_sinfo, parse_squeue
 from service.executors.slurm.submission import folder_of, name_of, prefix_of, sbatch_arguments
-from service.settings import Settings
+from service.settings import PREFIX, Settings
 
+ROOT = Path(__file__).resolve().parents[3]
 PHASES = {
     "PENDING": "waiting", "CONFIGURING": "waiting", "RUNNING": "running", "SUSPENDED": "running",
     "COMPLETING": "ending",
@@ -234,3 +235,16 @@ def test_silent_cluster_is_not_asked_again_at_once(tmp_path: Path, monkeypatch: 
         with pytest.raises(ExecutorUnavailable, match="Unable to contact"):
             commands.run(str(squeue))
     assert (tmp_path / "asked").read_text() == "asked\n"
+
+
+def test_example_names_settings_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (ROOT / "docs/examples/slurm/service.env").read_text().splitlines()
+    variables = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert {name for name in variables if name.startswith(PREFIX)} <= {
+        f"{PREFIX}{name.upper()}" for name in Settings.model_fields
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert (settings.executor, settings.slurm_partition) == ("slurm", "gpu")
+    assert settings.cancel_grace_s == 50.0
