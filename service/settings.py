@@ -15,7 +15,7 @@ from pipelines.base.runtime_choice import RuntimeChoice
 from pipelines.tracking.mlflow_store import sqlite_url
 from service.addresses import is_loopback
 from service.predictor_address import PredictorAddress
-from service.settings_variables import Folders, Networks, SettingsOfVariables, Words
+from service.settings_variables import Folders, Networks, RayAddress, SettingsOfVariables, Words
 
 PREFIX = "PYRAMIDION_"
 
@@ -30,9 +30,7 @@ class Settings(SettingsOfVariables):
     model_config = SettingsConfigDict(env_prefix=PREFIX)
 
     root: Path = Field(Path("runs/service"), description="folder of the jobs, the database and the MLflow store")
-    host: str = Field(
-        "127.0.0.1", description="address at which the API listens; beyond the loopback interface it requires keys"
-    )
+    host: str = Field("127.0.0.1", description="address of the API; beyond the loopback interface it requires keys")
     port: int = Field(8000, ge=0, le=65535, description="port of the API; 0 for any free port")
     data_roots: Folders = Field((Path(),), description="folders that contain data sets")
     weights_roots: Folders = Field((Path(),), description="folders that contain weights")
@@ -45,7 +43,10 @@ class Settings(SettingsOfVariables):
         "is a folder in the root",
     )
 
-    executor: str = Field("local", description="executor that runs attempts")
+    executor: str = Field(
+        "local", description="executor that runs attempts: local, ray, slurm, or that of another package"
+    )
+    ray_address: RayAddress = Field(None, description="dashboard of a Ray cluster; by default the service starts Ray")
     cpus: Count | None = Field(None, description="cores that jobs may use in total; the default is all that there are")
     gpus: int | None = Field(
         None, ge=0, description="GPUs that jobs may use in total; the default is all that there are"

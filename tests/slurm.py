@@ -11,15 +11,18 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from service.child_process import die_with_parent
+from service.executors.slurm import commands
 from service.executors.slurm.commands import COMMANDS
-from tests.service.waiting import wait_until
+from tests.service.waiting import TIMEOUT_S, wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", *COMMANDS, "unshare", "nsenter", "ip")
 ADDRESS = "10.77.0.1"
@@ -95,6 +98,15 @@ class SlurmCluster:
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
+
+    @contextmanager
+    def used(self) -> Iterator[dict[str, Any]]:
+        """Put the commands of the cluster on the PATH; yield the settings by which an executor uses it: none."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", f"{self.bin}:{os.environ['PATH']}")
+            # No test depends on how soon Slurm answers.
+            patch.setattr(commands, "TIMEOUT_S", TIMEOUT_S)
+            yield {}
 
     def wait_for_node(self) -> None:
         states = ("idle", "mixed", "allocated")
@@ -187,7 +199,7 @@ def started_slurm() -> Iterator[SlurmCluster]:
 
 
 @pytest.fixture
-def slurm(started_slurm: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> SlurmCluster:
+def slurm(started_slurm: SlurmCluster) -> Iterator[SlurmCluster]:
     """A cluster whose commands are on the PATH."""
-    monkeypatch.setenv("PATH", f"{started_slurm.bin}:{os.environ['PATH']}")
-    return started_slurm
+    with started_slurm.used():
+        yield started_slurm

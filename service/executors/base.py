@@ -6,7 +6,7 @@ An executor is registered under a name, see `service.executors.registry`.
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from service.resources import ResourceCounts
 from service.settings import Settings
@@ -72,6 +72,23 @@ class Observation:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class Engine:
+    """A system that runs attempts, which `pyramidion serve` starts and stops together with the service.
+
+    Attributes:
+        name: for messages.
+        command: the command line of its process, which ends with its whole system on SIGTERM.
+        settings: settings by which the processes of the service reach it.
+        environment: further variables of these processes and of its own.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    settings: Mapping[str, Any]
+    environment: Mapping[str, str]
+
+
 class Executor(Protocol):
     """Starts, observes and stops attempts. No method raises for an attempt that it does not know.
 
@@ -79,6 +96,8 @@ class Executor(Protocol):
     everything that must outlive a process is stored in the folders of the attempts or in the system that runs them.
 
     Attributes:
+        engine: optional, a class method of the settings that returns the `Engine` of a whole service, or None. It may
+            raise RequirementsNotMet.
         is_bound_to_host: whether an attempt can be observed only on the host that started it. Then a supervisor on
             another host does not take over while such attempts are active. True if the attribute is missing.
     """

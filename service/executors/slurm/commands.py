@@ -32,8 +32,8 @@ class Rejected(Exception):
 class SlurmCommands:
     """The commands of the cluster that this host is configured for."""
 
-    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
-        self._timeout_s = timeout_s
+    def __init__(self) -> None:
+        self._timeout_s = TIMEOUT_S
         self._silent_until = 0.0
         self._silence = ""
 

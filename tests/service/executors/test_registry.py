@@ -71,7 +71,7 @@ def test_executor_of_another_package_is_chosen_by_name(installed: None, tmp_path
 
 
 def test_built_in_name_cannot_be_replaced(installed: None, tmp_path: Path) -> None:
-    assert list(registered_executors()) == ["broken", "counting", "local", "picky", "slurm"]
+    assert list(registered_executors()) == ["broken", "counting", "local", "picky", "ray", "slurm"]
     check_executor(settings_of(tmp_path, "local"))
     assert type(create_executor(settings_of(tmp_path, "local"))) is LocalExecutor
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from service.executors.slurm import commands
 from service.executors.slurm.executor import SlurmExecutor
 from service.settings import Settings
 from service.states import FailureKind, JobStatus
@@ -113,17 +114,23 @@ def test_attempt_that_waits_in_slurm_is_cancelled_without_running(make: MakeBenc
 
 
 @pytest.mark.reliability
-def test_silent_controller_ends_no_attempt(make: MakeBench, slurm: SlurmCluster) -> None:
+def test_silent_controller_ends_no_attempt(
+    make: MakeBench, slurm: SlurmCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = make(max_attempts=1)
     job = made.submit(made.at_term("exit 75"))
     made.file(job, "ready")
     slurm.stop_controller()
     try:
+        with monkeypatch.context() as patch:
+            patch.setattr(commands, "TIMEOUT_S", 1.0)
+            made.new_supervisor()
         for _ in range(20):
             made.supervisor.tick()
         assert made.jobs.get(job.id).status is JobStatus.RUNNING
     finally:
         slurm.start_controller()
+    made.new_supervisor()
     made.jobs.request_cancel(job.id)
     assert made.ended(job).status is JobStatus.CANCELLED
     assert made.jobs.attempts(job.id)[0].exit_code == 75
