@@ -36,18 +36,28 @@ class RayForTests:
 
     @contextmanager
     def running(self) -> Iterator["RayForTests"]:
-        environment = {**os.environ, **self._settings.environment(), **self.engine.environment}
-        with self.network.entered():
-            process = subprocess.Popen(self.engine.command, env=child_environment(environment))
+        """Start Ray, and again if it gives up: it does so if its node is not there within 30 s."""
+        processes = [self._start()]
+
+        def is_there() -> bool:
+            if processes[-1].poll() is not None:
+                processes.append(self._start())
+            return _has_nodes(found)
+
         try:
             with self.used() as settings:
                 found = RayCluster(settings["ray_address"])
-                wait_until(lambda: _has_nodes(found), "a node of Ray", pause_s=0.5)
+                wait_until(is_there, "a node of Ray", timeout_s=5 * TIMEOUT_S, pause_s=0.5)
             yield self
         finally:
-            process.terminate()
-            process.wait()
+            processes[-1].terminate()
+            processes[-1].wait()
             self.network.close()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        environment = {**os.environ, **self._settings.environment(), **self.engine.environment}
+        with self.network.entered():
+            return subprocess.Popen(self.engine.command, env=child_environment(environment))
 
     @contextmanager
     def used(self) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,9 @@ from service.settings import Settings
 from tests.ray_cluster import RayForTests
 from tests.service.waiting import wait_until
 
+pytestmark = pytest.mark.timeout(1200)
+"""The first test waits until Ray has started."""
+
 SECRET = "s3cret-of-the-trainer"
 POLITE = "trap 'echo asked; exit 75' TERM; setsid sleep 600 & echo ready; while :; do sleep 0.05; done"
 
