@@ -1,6 +1,7 @@
 """A real Ray for tests, started by the service's own code, in a network namespace with the loopback interface alone."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,16 +10,19 @@ from typing import Any
 
 import pytest
 
-from service.child_process import child_environment
+from service.child_process import child_environment, python_command
 from service.executors.base import ExecutorUnavailable
+from service.executors.process_tree import kill
 from service.executors.ray import cluster
 from service.executors.ray.cluster import AUTH_MODE, TOKEN, RayCluster
-from service.executors.ray.local_cluster import local_cluster
+from service.executors.ray.local_cluster import LOG, local_cluster
 from service.settings import Settings
 from tests.network_namespace import NetworkNamespace
 from tests.service.waiting import TIMEOUT_S, wait_until
+from tests.unused_ports import unused_ports
 
 CPUS = 2
+PORTS_OF_NODE = ("dashboard-agent-listen", "metrics-export")
 
 
 class RayForTests:
@@ -53,6 +57,26 @@ class RayForTests:
             processes[-1].terminate()
             processes[-1].wait()
             self.network.close()
+
+    @contextmanager
+    def with_another_node(self, cpus: int) -> Iterator["subprocess.Popen[bytes]"]:
+        """Add a node; yield its `ray start`, whose session contains the raylet and all others of its processes."""
+        log = (self._settings.root / LOG).read_text()
+        [address] = set(re.findall(r"--address='([0-9.:]+)'", log))
+        ports = [f"--{name}-port={port}" for name, port in zip(PORTS_OF_NODE, unused_ports(2), strict=True)]
+        command = python_command(
+            "ray.scripts.scripts", "start", f"--address={address}", "--block", f"--num-cpus={cpus}"
+        )
+        options = ["--node-ip-address=127.0.0.1", "--disable-usage-stats", *ports]
+        environment = child_environment({**os.environ, **self.engine.environment})
+        with self.network.entered():
+            node = subprocess.Popen([*command, *options], env=environment, start_new_session=True)
+        try:
+            yield node
+        finally:
+            while kill(lambda table: [process for process in table.values() if process.session == node.pid]):
+                node.poll()
+            node.wait()
 
     def _start(self) -> "subprocess.Popen[bytes]":
         environment = {**os.environ, **self._settings.environment(), **self.engine.environment}

@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.run_folder.attempt_files import AttemptExit, ShimProcess
 from pipelines.run_folder.layout import AttemptDir
+from service.doctor import servers
 from service.executors.base import AttemptSpec, ExecutorUnavailable, Observation
 from service.executors.ray import cluster
 from service.executors.ray.executor import RayExecutor
@@ -186,3 +187,15 @@ def test_capacity_of_the_service_is_kept_while_ray_does_not_answer(table: RayTab
     assert dict(capacity_of_service(settings)) == {"cpus": 6, "gpus": 1}
     table.status = 500
     assert dict(capacity_of_service(settings)) == {"cpus": 6, "gpus": 1}
+
+
+def test_doctor_reports_the_capacity_of_a_cluster_or_its_silence(table: RayTable, tmp_path: Path) -> None:
+    settings = Settings(root=tmp_path, executor="ray", ray_address=table.address)
+    table.status, results = 500, list(servers.cluster(settings))
+    table.status = 200
+    results += servers.cluster(settings)
+    assert [(result.outcome, result.detail) for result in results] == [
+        ("failed", f"Ray at {table.address} answers 500 to GET /api/v0/nodes?limit=10000: AgentError: no agent"),
+        ("ok", "ray: 6 cpus, 1 gpus"),
+    ]
+    assert list(servers.cluster(Settings(root=tmp_path))) == []
