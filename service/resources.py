@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping
 CPUS = "cpus"
 GPUS = "gpus"
 
+LARGEST_NODE = "largest_node_"
+"""Start of the names in a capacity that say how much the largest node of a cluster has, such as `largest_node_cpus`."""
+
 ResourceCounts = Mapping[str, int]
 """Counts by name; a name that is missing counts as 0."""
 
@@ -21,3 +24,8 @@ def total(parts: Iterable[ResourceCounts]) -> dict[str, int]:
 def shortages(wanted: ResourceCounts, available: ResourceCounts) -> list[str]:
     """Return the names of the resources whose requested count exceeds the available count."""
     return [name for name, count in wanted.items() if count > available.get(name, 0)]
+
+
+def on_largest_node(capacity: ResourceCounts) -> dict[str, int]:
+    """Return the resources of the largest node, which are all of them unless the capacity is that of a cluster."""
+    return {name: capacity.get(LARGEST_NODE + name, capacity.get(name, 0)) for name in (CPUS, GPUS)}

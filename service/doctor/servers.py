@@ -17,6 +17,7 @@ from service.doctor.findings import CheckResult
 from service.executors.base import ExecutorUnavailable, RequirementsNotMet
 from service.executors.registry import create_executor
 from service.predictor_address import access_problem, health_problem
+from service.resources import CPUS, GPUS
 from service.settings import Settings
 from service.storage.base import StorageError
 from service.storage.opening import open_storage
@@ -34,8 +35,9 @@ def cluster(settings: Settings) -> Iterator[CheckResult]:
     if getattr(executor, "is_bound_to_host", True):
         return
     try:
-        found = ", ".join(f"{count} {name}" for name, count in executor.capacity().items())
-        yield CheckResult("cluster", "ok", f"{settings.executor}: {found}")
+        capacity = executor.capacity()
+        found = f"{settings.executor}: {capacity[CPUS]} cores, {capacity.get(GPUS, 0)} GPUs"
+        yield CheckResult("cluster", "ok", found)
     except ExecutorUnavailable as error:
         remedy = f"start the cluster, or correct the settings of the executor {settings.executor}"
         yield CheckResult("cluster", "failed", str(error), remedy)

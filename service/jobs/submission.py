@@ -10,7 +10,7 @@ from service.jobs.errors import InvalidJob, JobProblem
 from service.jobs.kinds.base import JobKind
 from service.jobs.kinds.fit import FitKind
 from service.jobs.kinds.registry import job_kind
-from service.resources import CPUS, GPUS, ResourceCounts
+from service.resources import CPUS, GPUS, ResourceCounts, on_largest_node
 from service.settings import Settings
 from service.store.dataset_records import JobImages
 from service.store.records import NewJob
@@ -74,7 +74,7 @@ def check_submission(
         raise InvalidJob([*located, *problems]) from error
     if problems:
         raise InvalidJob(problems)
-    resources = {**kind.default_resources(capacity), **submission.resources}
+    resources = {**kind.default_resources(on_largest_node(capacity)), **submission.resources}
     return NewJob(
         name=checked.name,
         config=checked.config,
@@ -118,4 +118,8 @@ def resource_problems(wanted: ResourceCounts, capacity: ResourceCounts) -> list[
         )
         for name, count in wanted.items()
         if count > capacity.get(name, 0)
+    ] + [
+        JobProblem(("resources", name), f"got {wanted[name]}, but no node of the cluster has more than {limit}")
+        for name, limit in on_largest_node(capacity).items()
+        if limit < wanted.get(name, 0) <= capacity.get(name, 0)
     ]
