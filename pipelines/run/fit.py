@@ -58,7 +58,7 @@ from pipelines.training.launcher import supervised_ranks
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
-from pipelines.training.trainer import accelerator_of, num_processes, require_synced_batch_norm
+from pipelines.training.trainer import accelerator_of, num_processes, require_nodes, require_synced_batch_norm
 from pipelines.training.worker_deaths import explained_worker_deaths
 
 
@@ -197,6 +197,7 @@ class FitWorkflow:
 
 
 def _check_machine(job: JobSpec, *, is_new: bool) -> None:
+    require_nodes(job.trainer)
     num_processes(job.trainer)
     ensure_open_files(job.data.num_workers)
     require_aggregation_fits(job)
@@ -244,8 +245,9 @@ def train_and_score(attempt: Attempt, parts: Parts, slices: Slices) -> None:
     close_ranks()
     if is_rank_zero():
         write_split(attempt, scored)
-        write_sample_pictures(attempt, attempt.split, scored.predictions, thresholds)
-        write_query_pictures(attempt, attempt.split, scored.scores.tasks)
+        if attempt.job.evaluation.plots:
+            write_sample_pictures(attempt, attempt.split, scored.predictions, thresholds)
+            write_query_pictures(attempt, attempt.split, scored.scores.tasks)
         write_worst_images(attempt, attempt.split, scored.scores.tasks)
         export_model(module.model, attempt.job, attempt.index.categories, attempt.run_dir.model, thresholds)
         remove_folder(ExportsDir.of(attempt.run_dir.path).path)  # of earlier weights

@@ -30,7 +30,7 @@ from service.executors.process_tree import (
     writes_to,
 )
 from service.executors.shim_contract import END, HELD, INHERITED, KILL, order_of
-from service.resources import CPUS, GPUS, ResourceCounts
+from service.resources import CPUS, GPUS, NODES, ResourceCounts
 from service.settings import Settings
 
 SWEEP_S = 1.0
@@ -64,7 +64,7 @@ class LocalExecutor:
         return cls(settings.cpus, settings.gpus)
 
     def capacity(self) -> ResourceCounts:
-        return {CPUS: self._cpus, GPUS: len(self._gpu_ids)}
+        return {CPUS: self._cpus, GPUS: len(self._gpu_ids), NODES: 1}
 
     def assign(self, resources: ResourceCounts, in_use: Collection[str]) -> tuple[str, ...]:
         """Return the UUIDs of the first GPUs that are not in use."""

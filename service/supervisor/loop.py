@@ -140,7 +140,7 @@ class Supervisor:
                 self._report_at = time.monotonic() + REPORT_EVERY_S
                 log.warning("no job starts: %s", error)
             return
-        if sum(job.cpus for job in active) >= capacity[CPUS]:
+        if sum(job.resources[CPUS] for job in active) >= capacity[CPUS]:
             # Each job needs a core, so the queue need not be read.
             return
         starts = next_starts(self._queue_page, active, capacity, self._pauses.is_over)

@@ -13,8 +13,11 @@ from service.executors.process_tree import processes, variable_of
 from service.executors.ray.executor import RayExecutor
 from service.executors.ray.states import SWEPT, submission_id
 from service.settings import Settings
-from tests.ray_cluster import RayForTests
+from tests.ray_cluster import CPUS, RayForTests
 from tests.service.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(1200)
+"""The first test waits until Ray has started."""
 
 SECRET = "s3cret-of-the-trainer"
 POLITE = "trap 'echo asked; exit 75' TERM; setsid sleep 600 & echo ready; while :; do sleep 0.05; done"
@@ -27,9 +30,9 @@ class RayAttempt:
         self.executor, self.root = executor, root
         self.folder = root / "jobs" / "job" / "attempts" / "1"
 
-    def start(self, script: str, **environment: str) -> "RayAttempt":
-        variables = {"PATH": os.environ["PATH"], **environment}
-        self.executor.start(AttemptSpec(self.folder, ("/bin/sh", "-c", script), variables, self.root, 8.0, {"cpus": 1}))
+    def start(self, script: str, cpus: int = 1, **environment: str) -> "RayAttempt":
+        variables, command = {"PATH": os.environ["PATH"], **environment}, ("/bin/sh", "-c", script)
+        self.executor.start(AttemptSpec(self.folder, command, variables, self.root, 8.0, {"cpus": cpus}))
         return self
 
     def until(self, kind: str) -> Observation:
@@ -120,3 +123,15 @@ def test_killed_worker_of_ray_stops_its_attempt_with_a_checkpoint(attempt: RayAt
         psutil.Process(pid).parent().kill()
     assert attempt.until("exited").exit_code == 75
     assert attempt.remaining() == 0
+
+
+@pytest.mark.reliability
+def test_killed_raylet_stops_its_attempts_with_a_checkpoint(ray: RayForTests, attempt: RayAttempt) -> None:
+    with ray.with_another_node(CPUS + 1) as node:
+        wait_until(lambda: attempt.executor.capacity()["cpus"] == 2 * CPUS + 1, "the node")
+        attempt.start(POLITE, cpus=CPUS + 1).until_ready()
+        [raylet] = [one for one in psutil.Process(node.pid).children() if one.name() == "raylet"]
+        raylet.kill()
+        assert attempt.until("exited").exit_code == 75
+        assert attempt.remaining() == 0
+    wait_until(lambda: attempt.executor.capacity()["cpus"] == CPUS, "the end of the node")
