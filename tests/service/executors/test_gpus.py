@@ -86,9 +86,9 @@ def test_host_of_the_api_needs_no_gpu_for_the_gpus_of_its_supervisor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # without a driver
-    assert capacity_of_service(Settings(cpus=4, gpus=2)) == {"cpus": 4, "gpus": 2}
-    assert capacity_of_service(Settings(cpus=4)) == {"cpus": 4, "gpus": 0}
+    assert capacity_of_service(Settings(cpus=4, gpus=2)) == {"cpus": 4, "gpus": 2, "nodes": 1}
+    assert capacity_of_service(Settings(cpus=4)) == {"cpus": 4, "gpus": 0, "nodes": 1}
 
 
 def test_gpus_of_this_host_are_counted_although_the_setting_names_more(driver: Path) -> None:
-    assert capacity_of_service(Settings(cpus=4, gpus=5)) == {"cpus": 4, "gpus": 2}
+    assert capacity_of_service(Settings(cpus=4, gpus=5)) == {"cpus": 4, "gpus": 2, "nodes": 1}
