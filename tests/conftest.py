@@ -20,7 +20,7 @@ from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
 from tests.made_once import made_once
 
-pytest_plugins = ["tests.postgres", "tests.process_end", "tests.ray_cluster", "tests.s3"]
+pytest_plugins = ["tests.postgres", "tests.process_end", "tests.ray_cluster", "tests.s3", "tests.slurm"]
 
 # Collecting the tests imports everything and creates objects that stay; searching them for garbage takes seconds.
 gc.disable()
@@ -129,6 +129,8 @@ SMALL_DOCUMENT = {
         "augment": {"scale_jitter": [0.8, 1.25]},
         "num_workers": 0,
     },
+    # Most of the time of such a short run; `finished` has them.
+    "evaluation": {"plots": False},
     "tracking": None,
 }  # fmt: skip
 

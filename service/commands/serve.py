@@ -27,6 +27,7 @@ METAVARS = {
     "database_url": "URL", "storage_url": "URL", "predictor_url": "URL", "ray_address": "URL",
     "request_log": "BOOL", "require_keys": "BOOL", "allowed_hosts": "NAME", "allowed_origins": "URL",
     "trainer_variables": "NAME", "trusted_proxies": "ADDRESS",
+    "slurm_partition": "NAME", "slurm_account": "NAME", "slurm_options": "OPTIONS",
 }  # fmt: skip
 
 ONLY_VARIABLES = frozenset({"predictor_secret"})

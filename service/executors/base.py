@@ -67,11 +67,17 @@ class Observation:
     `alive`: it is running. `exited`: the command has exited with `exit_code` (negative if a signal terminated it), and
     all of its processes have exited. `lost`: it died without an exit code; some of its processes may be running until
     `sweep`.
+
+    Attributes:
+        was_preempted: whether the system has ended it to run something else, so that it spends no retry.
+        reason: for `lost`, a sentence about the end from the system that ran it.
     """
 
     kind: Literal["absent", "pending", "alive", "exited", "lost"]
     exit_code: int | None = None
     ran_out_of_memory: bool = False
+    was_preempted: bool = False
+    reason: str | None = None
 
 
 @dataclass(frozen=True)

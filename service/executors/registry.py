@@ -1,7 +1,7 @@
 """Executors by name. Other packages add theirs with an entry point in the group `pyramidion.executors`:
 
     [project.entry-points."pyramidion.executors"]
-    slurm = "my_package.slurm:SlurmExecutor"
+    other = "my_package.other:OtherExecutor"
 
 The value names a class with the methods of `service.executors.base.Executor`.
 """
@@ -18,6 +18,7 @@ GROUP = "pyramidion.executors"
 BUILT_IN = {
     "local": "service.executors.local:LocalExecutor",
     "ray": "service.executors.ray.executor:RayExecutor",
+    "slurm": "service.executors.slurm.executor:SlurmExecutor",
 }
 """Executors of this package. Its metadata lists them too, but a source tree that is not installed has no metadata."""
 
