@@ -52,9 +52,13 @@ class RayAttempt:
         lines = {process.pid: " ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])}
         return [pid for pid, line in lines.items() if words in line and str(self.folder) in line]
 
-    def remaining(self) -> int:
+    def until_nothing_remains(self) -> None:
+        """Wait for the driver, which ends a moment after the attempt, and fail if any other process remains."""
+        wait_until(lambda: not self._remaining(), "the end of all processes")
+
+    def _remaining(self) -> bool:
         found = processes().values()
-        return sum(variable_of(process, "PYRAMIDION_ATTEMPT_DIR") == str(self.folder) for process in found)
+        return any(variable_of(process, "PYRAMIDION_ATTEMPT_DIR") == str(self.folder) for process in found)
 
 
 @pytest.fixture
@@ -81,7 +85,7 @@ def test_killed_driver_stops_its_attempt_with_a_checkpoint(attempt: RayAttempt) 
         os.kill(pid, signal.SIGKILL)
     assert attempt.until("exited").exit_code == 75
     assert attempt.log == "ready\nasked\n"
-    assert attempt.remaining() == 0
+    attempt.until_nothing_remains()
 
 
 @pytest.mark.reliability
@@ -91,7 +95,7 @@ def test_request_to_stop_reaches_the_command_alone(attempt: RayAttempt) -> None:
     attempt.executor.stop(attempt.folder)
     assert attempt.until("exited").exit_code == 75
     assert attempt.log == "ready\nasked\n"
-    assert attempt.remaining() == 0
+    attempt.until_nothing_remains()
 
 
 @pytest.mark.reliability
@@ -103,7 +107,7 @@ def test_attempt_of_a_killed_shim_is_lost_and_leaves_nothing(attempt: RayAttempt
     job = attempt.executor._cluster.jobs()[submission_id(attempt.folder)]
     assert job.exit_code == SWEPT
     assert attempt.executor.sweep(attempt.folder)
-    assert attempt.remaining() == 0
+    attempt.until_nothing_remains()
 
 
 @pytest.mark.reliability
@@ -113,7 +117,7 @@ def test_attempt_of_a_killed_shim_and_driver_is_swept_on_its_node(attempt: RayAt
         os.kill(pid, signal.SIGKILL)
     attempt.until("lost")
     wait_until(lambda: attempt.executor.sweep(attempt.folder), "the sweep", pause_s=0.2)
-    assert attempt.remaining() == 0
+    attempt.until_nothing_remains()
 
 
 @pytest.mark.reliability
@@ -122,7 +126,7 @@ def test_killed_worker_of_ray_stops_its_attempt_with_a_checkpoint(attempt: RayAt
     for pid in attempt.pids("ray.driver"):
         psutil.Process(pid).parent().kill()
     assert attempt.until("exited").exit_code == 75
-    assert attempt.remaining() == 0
+    attempt.until_nothing_remains()
 
 
 @pytest.mark.reliability
@@ -133,5 +137,5 @@ def test_killed_raylet_stops_its_attempts_with_a_checkpoint(ray: RayForTests, at
         [raylet] = [one for one in psutil.Process(node.pid).children() if one.name() == "raylet"]
         raylet.kill()
         assert attempt.until("exited").exit_code == 75
-        assert attempt.remaining() == 0
+        attempt.until_nothing_remains()
     wait_until(lambda: attempt.executor.capacity()["cpus"] == CPUS, "the end of the node")
