@@ -17,6 +17,7 @@ from pipelines.base.runtime_choice import RuntimeChoice
 from pipelines.tracking.mlflow_store import sqlite_url
 from service.addresses import is_loopback
 from service.predictor_address import PredictorAddress
+from service.settings_runs import RunStorageSettings
 from service.settings_secrets import SecretFiles
 from service.settings_variables import Folders, Networks, Words, as_variables
 
@@ -27,15 +28,13 @@ Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 
 
-class Settings(BaseSettings):
+class Settings(RunStorageSettings):
     """One service: its folders, its resources and its limits. Each field is also `PYRAMIDION_<NAME>`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
     root: Path = Field(Path("runs/service"), description="folder of the jobs, the database and the MLflow store")
-    host: str = Field(
-        "127.0.0.1", description="address at which the API listens; beyond the loopback interface it requires keys"
-    )
+    host: str = Field("127.0.0.1", description="address of the API; beyond the loopback interface it requires keys")
     port: int = Field(8000, ge=0, le=65535, description="port of the API; 0 for any free port")
     data_roots: Folders = Field((Path(),), description="folders that contain data sets")
     weights_roots: Folders = Field((Path(),), description="folders that contain weights")
@@ -243,10 +242,10 @@ class Settings(BaseSettings):
         """Return the sources of values in the order of precedence."""
         return init_settings, env_settings, SecretFiles(settings_cls)
 
-    @field_validator("root", "data_roots", "weights_roots")
+    @field_validator("root", "data_roots", "weights_roots", "run_scratch")
     @classmethod
     def _absolute(cls, value: Any) -> Any:
-        return value.resolve() if isinstance(value, Path) else tuple(path.resolve() for path in value)
+        return tuple(path.resolve() for path in value) if isinstance(value, tuple) else value and value.resolve()
 
     @field_validator("predictor_url")
     @classmethod

@@ -20,6 +20,7 @@ from service.child_process import die_with_parent
 from service.executors.registry import create_executor
 from service.heartbeat import Heartbeat
 from service.jobs.supervisor_lock import LOCK
+from service.run_sync.executor import with_run_storage
 from service.settings import Settings
 from service.signals import Signals
 from service.store.database import Database, open_database
@@ -67,7 +68,7 @@ def main(command: Command | None = None) -> int:
 def _run(signals: Signals, command: Command | None) -> None:
     settings, heartbeat = Settings(), Heartbeat()
     settings.jobs_dir.mkdir(parents=True, exist_ok=True)
-    executor = create_executor(settings)
+    executor = with_run_storage(create_executor(settings), settings)
     owner, host = uuid.uuid4().hex, settings.name_of_host
     engine = _opened(settings, signals, heartbeat)
     if engine is None:
