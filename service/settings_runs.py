@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings
 
 
 class RunStorageSettings(BaseSettings):
-    """Where attempts work that share no disk with the service."""
+    """The storage and the folder of attempts that share no disk with the service."""
 
     run_storage: str | None = Field(
         None,

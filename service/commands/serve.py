@@ -25,6 +25,7 @@ SHORTCUTS = {
 METAVARS = {
     "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "host": "ADDRESS", "executor": "NAME",
     "database_url": "URL", "storage_url": "URL", "predictor_url": "URL", "request_log": "BOOL", "require_keys": "BOOL",
+    "run_storage": "URL", "run_scratch": "DIR",
     "allowed_hosts": "NAME", "allowed_origins": "URL", "trainer_variables": "NAME", "trusted_proxies": "ADDRESS",
 }  # fmt: skip
 

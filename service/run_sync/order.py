@@ -1,4 +1,4 @@
-"""What the node of an attempt needs to know besides the command: in variables, so that no other user can read it."""
+"""The order of an attempt for its node: everything but the command, in variables, which no other user can read."""
 
 import json
 import os

@@ -1,5 +1,6 @@
 """Consistent views of a folder that another process writes to."""
 
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import BinaryIO, Self
 from pipelines.run_folder.layout import is_appended, is_unfinished
 
 STABLE_TRIES = 20
+SMALL_BYTES = 64 << 10
+"""Files of at most this size are read into memory: a process may have only so many files open."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def split(versions: Versions) -> tuple[Versions, Versions]:
 
 @dataclass(frozen=True)
 class ChangedFile:
-    """A file that has changed, open with the content of `version`."""
+    """A file that has changed, open with the content of `version`, or with that content in memory."""
 
     path: str
     version: FileVersion
@@ -63,7 +66,7 @@ class ChangedFile:
     @property
     def is_unchanged(self) -> bool:
         """False if the open file was written to since; a file that replaces it does not matter."""
-        return FileVersion.of(os.fstat(self.file.fileno())) == self.version
+        return isinstance(self.file, io.BytesIO) or FileVersion.of(os.fstat(self.file.fileno())) == self.version
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,22 @@ def _opened(folder: Path, versions: Versions, known: Mapping[str, FileVersion]) 
     changes = Changes([], [path for path in known if path not in versions])
     changed = [path for path, version in versions.items() if known.get(path) != version]
     for path in sorted(changed, key=lambda path: (versions[path].modified_ns, path)):
-        try:
-            file = (folder / path).open("rb")
-        except FileNotFoundError:
+        changed_file = _opened_file(folder / path, path, versions[path])
+        if changed_file is None:
             changes.close()
             return None
-        changes.files.append(ChangedFile(path, versions[path], file))
-        if not changes.files[-1].is_unchanged:
-            changes.close()
-            return None
+        changes.files.append(changed_file)
     return changes
+
+
+def _opened_file(place: Path, path: str, version: FileVersion) -> ChangedFile | None:
+    """Open one file; return None if it is another one by now."""
+    try:
+        found = ChangedFile(path, version, place.open("rb"))
+    except FileNotFoundError:
+        return None
+    if version.size > SMALL_BYTES and found.is_unchanged:
+        return found
+    with found.file:
+        content = found.file.read() if found.is_unchanged else b""
+        return ChangedFile(path, version, io.BytesIO(content)) if found.is_unchanged else None

@@ -24,6 +24,7 @@ from service.keys.use_cases import Keys
 from service.principal import LOCAL_USER
 from service.scopes import Scope
 from service.settings import Settings
+from service.storage.opening import open_run_storage
 from service.store.api_keys import KeyStore
 from service.store.database import open_database
 from service.store.supervisor_lease import LeaseStore
@@ -177,10 +178,18 @@ def test_bucket_that_may_only_be_read(settings: Settings, monkeypatch: pytest.Mo
     with server(lambda method, *_: (200, LISTED) if method == "GET" else (403, DENIED)) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         outcome, said = found(servers.storage(settings.model_copy(update={"storage_url": "s3://b/some"})), "storage")
-    assert outcome == "failed"
+        of_runs = found(servers.run_storage(settings.model_copy(update={"run_storage": "s3://b/runs"})), "run storage")
+    assert (outcome, of_runs[0]) == ("failed", "failed")
     assert_matches(
         said, "do not permit CreateMultipartUpload in s3://b/some .* -> permit it, or correct AWS_ACCESS_KEY"
     )
+    assert_matches(of_runs[1], "do not permit PutObject in s3://b/runs .* -> permit it, or correct AWS_ACCESS_KEY")
+
+
+def test_usable_storage_of_runs_keeps_nothing_of_the_check(settings: Settings, s3_url: str) -> None:
+    with_storage = settings.model_copy(update={"run_storage": s3_url})
+    assert found(servers.run_storage(with_storage), "run storage")[0] == "ok"
+    assert list(open_run_storage(s3_url, 20).keys("")) == []
 
 
 def test_predictor_with_another_secret(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
