@@ -4,22 +4,19 @@ All processes of a service have the same `Settings`: the first passes them to th
 """
 
 import platform
-from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from pipelines.base.cores import num_cores
 from pipelines.base.runtime_choice import RuntimeChoice
 from pipelines.tracking.mlflow_store import sqlite_url
 from service.addresses import is_loopback
 from service.predictor_address import PredictorAddress
 from service.settings_runs import RunStorageSettings
-from service.settings_secrets import SecretFiles
-from service.settings_variables import Folders, Networks, Words, as_variables
+from service.settings_variables import Folders, Networks, Words
 
 PREFIX = "PYRAMIDION_"
 
@@ -31,7 +28,7 @@ CountOrZero = Annotated[int, Field(ge=0)]
 class Settings(RunStorageSettings):
     """One service: its folders, its resources and its limits. Each field is also `PYRAMIDION_<NAME>`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX)
 
     root: Path = Field(Path("runs/service"), description="folder of the jobs, the database and the MLflow store")
     host: str = Field("127.0.0.1", description="address of the API; beyond the loopback interface it requires keys")
@@ -48,11 +45,9 @@ class Settings(RunStorageSettings):
     )
 
     executor: str = Field("local", description="executor that runs attempts")
-    cpus: Count = Field(
-        default_factory=num_cores, description="cores that jobs may use in total; the default is all that are available"
-    )
+    cpus: Count | None = Field(None, description="cores that jobs may use in total; the default is all that there are")
     gpus: int | None = Field(
-        None, ge=0, description="GPUs that jobs may use in total; the default is all GPUs of this machine"
+        None, ge=0, description="GPUs that jobs may use in total; the default is all that there are"
     )
     max_attempts: Count = Field(3, description="number of failed attempts after which a job fails")
     retry_delay_s: Seconds = Field(5.0, description="seconds before the second attempt; doubled for each later one")
@@ -230,18 +225,6 @@ class Settings(RunStorageSettings):
     keep_datasets: CountOrZero | None = Field(None, description="number of unused data sets that are kept")
     keep_datasets_bytes: CountOrZero | None = Field(None, description="maximum size of unused data sets")
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources of values in the order of precedence."""
-        return init_settings, env_settings, SecretFiles(settings_cls)
-
     @field_validator("root", "data_roots", "weights_roots", "run_scratch")
     @classmethod
     def _absolute(cls, value: Any) -> Any:
@@ -251,10 +234,6 @@ class Settings(RunStorageSettings):
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
         return value if value is None else str(PredictorAddress.parse(value))
-
-    def environment(self, without: Collection[str] = ()) -> dict[str, str]:
-        """Return the environment variables from which another process reads the same settings, except some."""
-        return as_variables(PREFIX, self.model_dump(exclude_none=True, exclude=set(without)))
 
     @property
     def is_local(self) -> bool:

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
-from pydantic_settings import BaseSettings
+
+from service.settings_variables import SettingsOfVariables
 
 
-class RunStorageSettings(BaseSettings):
+class RunStorageSettings(SettingsOfVariables):
     """The storage and the folder of attempts that share no disk with the service."""
 
     run_storage: str | None = Field(

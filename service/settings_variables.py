@@ -1,15 +1,16 @@
 """Settings as environment variables, and lists that are read from one variable. Torch-free."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
-from pydantic_settings import NoDecode
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.addresses import TrustedProxies
+from service.settings_secrets import SecretFiles
 
 
 def _words(value: Any) -> Any:
@@ -36,6 +37,29 @@ Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterVa
 """Addresses and networks, separated by commas."""
 Folders = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_folders)]
 """Folders, separated as in PATH."""
+
+
+class SettingsOfVariables(BaseSettings):
+    """Settings from arguments, else from variables, else from files that variables name."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources of values in the order of precedence."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
+    def environment(self, without: Collection[str] = ()) -> dict[str, str]:
+        """Return the environment variables from which another process reads the same settings, except some."""
+        values = self.model_dump(exclude_none=True, exclude=set(without))
+        return as_variables(self.model_config["env_prefix"], values)
 
 
 def as_variables(prefix: str, values: Mapping[str, Any]) -> dict[str, str]:

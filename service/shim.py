@@ -1,10 +1,11 @@
-"""`python -m service.shim FOLDER`: runs one attempt, from its first process to its last.
+"""`python -m service.shim FOLDER [--order-file]`: runs one attempt, from its first process to its last.
 
 Each attempt has one such small process in its own session, which outlives the process that started it. It reads a JSON
-object from stdin: `command`, `environment`, `cwd`, `grace_s`, `start_until`. It first writes run.json to the folder, or
-exits at once if the file exists, or if the monotonic clock is after `start_until`. The output of the command is written
-to log.txt. Once the command and its whole process tree have exited, it writes exit.json. It passes SIGTERM on to the
-command, and kills the tree after the grace period. SIGUSR1 kills the tree at once.
+object from stdin, or from a file of the folder, which it removes: `command`, `environment`, `inherited` (names of
+variables that the command gets from the shim's environment), `cwd`, `grace_s`, `start_until`. It first writes run.json
+to the folder, or exits at once if the file exists, or if the monotonic clock is after `start_until`. The output of the
+command is written to log.txt. Once the command and its whole process tree have exited, it writes exit.json. It passes
+SIGTERM on to the command, and kills the tree after the grace period. SIGUSR1 kills the tree at once.
 """
 
 import json
@@ -27,7 +28,7 @@ from service.boot_clock import boot_id
 from service.child_process import adopt_orphans, die_with_parent
 from service.executors.memory import oom_kills
 from service.executors.process_tree import find_process, kill_descendants, start_ticks
-from service.executors.shim_contract import END, HELD, KILL
+from service.executors.shim_contract import END, HELD, KILL, ORDER_FILE_OPTION, claim, order_path
 
 NOT_STARTED = 127
 WATCHED = {END, KILL, signal.SIGCHLD}
@@ -43,7 +44,7 @@ def main() -> int:
     """Run the attempt of a folder; return 0 if exit.json is written or another shim runs the attempt."""
     hold_signals()
     files = AttemptDir(Path(sys.argv[1]))
-    order = json.load(sys.stdin)
+    order = _order_from_file(files) if ORDER_FILE_OPTION in sys.argv[2:] else json.load(sys.stdin)
     # The input may contain credentials; its memory is freed when the last process closes it.
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -53,8 +54,9 @@ def main() -> int:
     if start_until is not None and time.monotonic() > start_until:
         # The process that started this one was stopped in between, and another one runs the attempt by now.
         return 0
-    if not _claim(files.run_json, run):
+    if not claim(files.path, run):
         return 0
+    order_path(files.path).unlink(missing_ok=True)
     code, ran_out_of_memory = _attempt(files, run, order)
     ending = AttemptExit(code=code, ended=time.time(), ran_out_of_memory=ran_out_of_memory)
     return 0 if _save(files.exit_json, ending) else 1
@@ -82,28 +84,26 @@ def _this_process() -> ShimProcess:
     )
 
 
-def _claim(path: Path, run: ShimProcess) -> bool:
-    """Write run.json atomically unless it exists; return True if it was written."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+def _order_from_file(files: AttemptDir) -> dict[str, Any]:
+    """Return the order of the attempt; exit if it has been removed."""
     try:
-        with unfinished.open("w") as file:
-            file.write(run.to_json())
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(unfinished, path)
-    except FileExistsError:
-        return False
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return True
+        order: dict[str, Any] = json.loads(order_path(files.path).read_bytes())
+    except FileNotFoundError:
+        if files.run_json.exists():
+            # Another shim runs the attempt, or it must not run any more.
+            sys.exit(0)
+        _log_error(f"the order of the attempt is missing in {files.path}; the folder must be on a disk that all share")
+        sys.exit(NOT_STARTED)
+    return order
 
 
 def _attempt(files: AttemptDir, run: ShimProcess, order: dict[str, Any]) -> tuple[int, bool]:
     """Return the exit code of the command, and whether memory ran out, once its whole process tree has exited."""
     if requested := signal.sigpending() & {END, KILL}:
         return -(signal.SIGKILL if KILL in requested else signal.SIGTERM), False
+    inherited = {name: os.environ[name] for name in order.get("inherited", ()) if name in os.environ}
     try:
-        command = start_command(order["command"], order["environment"], order["cwd"])
+        command = start_command(order["command"], {**order["environment"], **inherited}, order["cwd"])
     except (OSError, subprocess.SubprocessError) as error:
         _log_error(f"{order['command'][0]} could not be started in {order['cwd']}: {error}")
         return NOT_STARTED, False

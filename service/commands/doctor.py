@@ -73,7 +73,7 @@ def _check_settings(settings: Settings) -> Iterable[CheckResult]:
         for problem in error.problems:
             yield _failed_setting(problem)
     else:
-        yield CheckResult("settings", "ok", f"executor {settings.executor}, {settings.cpus} cores")
+        yield CheckResult("settings", "ok", f"executor {settings.executor}")
 
 
 def _failed_setting(problem: FieldProblem) -> CheckResult:

@@ -106,8 +106,9 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Iterator[CheckResult]:
 def cores(settings: Settings) -> Iterator[CheckResult]:
     """Check that jobs may not use more cores than there are."""
     available = num_cores()
-    detail = f"{available} cores are available, and jobs may use {settings.cpus}"
-    if settings.cpus > available:
+    used = settings.cpus or available
+    detail = f"{available} cores are available, and jobs may use {used}"
+    if used > available:
         remedy = f"set PYRAMIDION_CPUS to at most {available}, or raise the quota of the container"
         yield CheckResult("cores", "warning", detail, remedy)
     else:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Self
 
+from pipelines.base.cores import num_cores
 from pipelines.base.process_folder import remove_abandoned_folders
 from pipelines.run_folder.attempt_files import AttemptExit, ShimProcess
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, AttemptDir
@@ -28,29 +29,26 @@ from service.executors.process_tree import (
     variable_of,
     writes_to,
 )
-from service.executors.shim_contract import END, HELD, KILL
+from service.executors.shim_contract import END, HELD, INHERITED, KILL, order_of
 from service.resources import CPUS, GPUS, ResourceCounts
 from service.settings import Settings
 
 SWEEP_S = 1.0
 """Maximum time that one sweep waits for the processes that it has killed."""
 
-INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
-"""Variables that a shim's interpreter may need, without credentials of the service."""
-
 
 class LocalExecutor:
     """The `Executor` of this host. It is stateless: everything about an attempt is in its folder and in /proc.
 
     Args:
-        cpus: cores that attempts may use in total.
+        cpus: cores that attempts may use in total; None for all that this process may use.
         gpus: GPUs that attempts may use in total; None for all GPUs of this host.
     """
 
     is_bound_to_host = True
 
-    def __init__(self, cpus: int, gpus: int | None = None) -> None:
-        self._cpus = cpus
+    def __init__(self, cpus: int | None = None, gpus: int | None = None) -> None:
+        self._cpus = cpus or num_cores()
         self._gpu_ids = gpu_uuids()[:gpus] if gpus != 0 else ()
         self._boot_id = boot_id()
         self._shims: list[subprocess.Popen[bytes]] = []
@@ -88,13 +86,7 @@ class LocalExecutor:
             return
         marker = {ATTEMPT_DIR_VARIABLE: str(folder)}
         needed = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        order = {
-            "command": spec.command,
-            "environment": {**spec.environment, "CUDA_VISIBLE_DEVICES": ",".join(spec.devices), **marker},
-            "cwd": str(spec.cwd.resolve()),
-            "grace_s": spec.grace_s,
-            "start_until": spec.start_until,
-        }
+        order = {**order_of(spec, ",".join(spec.devices)), "start_until": spec.start_until}
         with os.fdopen(os.memfd_create("order"), "w+b") as stdin, AttemptDir(folder).log.open("ab") as log:
             stdin.write(json.dumps(order).encode())
             stdin.seek(0)
