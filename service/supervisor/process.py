@@ -51,7 +51,8 @@ def main(command: Command | None = None) -> int:
     """
     escape_output()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="supervisor: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "botocore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     die_with_parent(signal.SIGTERM)
     try:
         with Signals() as signals:

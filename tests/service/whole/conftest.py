@@ -149,12 +149,11 @@ class Service:
 
     def processes(self, job_id: str) -> list[psutil.Process]:
         """Return the living processes of a job's attempts, including their shims."""
-        folder = str(self.root / "jobs" / job_id)
         alive = []
         for process in psutil.process_iter():
             try:
-                marked = process.environ().get("PYRAMIDION_ATTEMPT_DIR", "").startswith(folder)
-                if (marked or folder in " ".join(process.cmdline())) and process.status() != psutil.STATUS_ZOMBIE:
+                marked = job_id in process.environ().get("PYRAMIDION_ATTEMPT_DIR", "")
+                if (marked or job_id in " ".join(process.cmdline())) and process.status() != psutil.STATUS_ZOMBIE:
                     alive.append(process)
             except psutil.Error:
                 continue
