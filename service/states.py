@@ -88,3 +88,34 @@ FINAL_FAILURES = frozenset(
     }
 )
 """Failures that another attempt would only repeat."""
+
+
+class SweepStatus(StrEnum):
+    """The state of a sweep. It runs until all trials have ended, even if it was cancelled or is failing."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True once the sweep has ended."""
+        return self is not SweepStatus.RUNNING
+
+
+class TrialState(StrEnum):
+    """The state of a sweep's trial."""
+
+    RUNNING = "running"
+    PRUNING = "pruning"
+    """Its job is being stopped, because the trial is worse than others."""
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_active(self) -> bool:
+        """True while its job may be in the queue or running."""
+        return self in (TrialState.RUNNING, TrialState.PRUNING)

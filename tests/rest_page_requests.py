@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl
 VERSION = "0123456789ab"
 VALUES = {
     "URL": "", "dataset": f"shapes@{VERSION}", "data_url": f"/v1/datasets/shapes/versions/{VERSION}", "job": "1",
-    "batch": "2", "uploaded": "3", "latest": "2", "tag": "2", "file": "/v1/jobs/2/predictions",
+    "batch": "2", "uploaded": "3", "sweep": "4", "trial": "5", "latest": "2", "tag": "2",
+    "file": "/v1/jobs/2/predictions",
 }  # fmt: skip
 """What the variables of the page may contain; other variables remain."""
 

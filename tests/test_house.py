@@ -49,6 +49,7 @@ HOMES = {
     "simplejpeg": ("pipelines/data/decoding",),
     "boto3": ("service/storage",),
     "botocore": ("service/storage",),
+    "optuna": ("service/sweeps/study.py",),
 }
 MAX_FILES_WITH_BRANCHES_ON_KINDS = 0
 MACHINE = re.compile(
@@ -201,7 +202,8 @@ def test_every_import_is_a_declared_dependency() -> None:
         for path in python_files()
         if path.parts[0] in PACKAGES
         for name in {full.partition(".")[0] for full in imported_names(path)} - set(PACKAGES) - sys.stdlib_module_names
-        if declared.isdisjoint(normal(distribution) for distribution in distributions.get(name, []))
+        # A distribution that is not installed here has the name of its package, as most have.
+        if declared.isdisjoint(normal(distribution) for distribution in distributions.get(name, [name]))
     }
     assert strange == set()
 

@@ -112,6 +112,9 @@ def _json(text: str) -> Any:
     if text == "@finetune.json":
         (program,) = re.findall(r"jq -n .*'(\{.*\})' > finetune.json", PAGE)
         return json.loads(re.sub(r"(\w+): ", r'"\1": ', program).replace("$dataset", f'"{VALUES["dataset"]}"'))
+    if text == "@sweep.json":
+        (program,) = re.findall(r"jq -n .*'(\{.*\})' > sweep.json", PAGE)
+        return json.loads(re.sub(r"(\w+): ", r'"\1": ', program).replace("$job[0].config", CHANGES))
     return json.loads(text)
 
 

@@ -39,12 +39,12 @@ class JobRuns:
         try:
             self._client.set_terminated(run_id, status)
         except MlflowException as error:
-            if not _is_gone(self._client, run_id):
+            if not is_gone(self._client, run_id):
                 raise error
 
     def discard(self, run_id: str) -> None:
         """Delete a run that was created too late to be used."""
-        if not _is_gone(self._client, run_id):
+        if not is_gone(self._client, run_id):
             self._client.delete_run(run_id)
 
 
@@ -54,7 +54,8 @@ def run_of_trainer(run_dir: Path, store: Store) -> str | None:
     return state.run_id if state is not None and state.tracking_uri == store.label else None
 
 
-def _is_gone(client: "MlflowClient", run_id: str) -> bool:
+def is_gone(client: "MlflowClient", run_id: str) -> bool:
+    """Return whether a run was deleted."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -35,6 +35,7 @@ from service.api.routes import (
     models,
     predictions,
     results,
+    sweeps,
     worst,
 )
 from service.api.thread_pools import ThreadPools, Work
@@ -51,6 +52,8 @@ from service.store.datasets import DatasetStore
 from service.store.engines import DatabaseLimits
 from service.store.gauges import read_gauges
 from service.store.jobs import JobStore
+from service.store.sweeps import SweepStore
+from service.sweeps.use_cases import Sweeps
 from service.version import version
 
 
@@ -76,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.comparisons = Comparisons(settings, pools[Work.COMPARISONS])
         app.state.capacity = capacity
         app.state.jobs = Jobs(app.state.store, settings, capacity, DatasetStore(engine))
+        app.state.sweeps = Sweeps(SweepStore(engine), app.state.jobs)
         collector = JobCollector(app.state.store, partial(read_gauges, engine), capacity[CPUS], capacity.get(GPUS, 0))
         metrics.stored.register(collector)
         in_pools = PoolCollector(pools)
@@ -112,6 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
         analyses,
         worst,
         comparison,
+        sweeps,
         predictions,
         models,
         model_versions,

@@ -15,10 +15,20 @@ from pipelines.tracking.model_versions import ModelVersion
 from service.jobs.kinds.registry import JOB_KINDS
 from service.rest.audit_schemas import Change
 from service.rest.model_schemas import ArchiveView, ModelVersionView, PromotionDecision
-from service.rest.schemas import AttemptView, EventView, Failure, JobSummary, JobView, Progress, Resources
+from service.rest.schemas import (
+    AttemptView,
+    EventView,
+    Failure,
+    JobSummary,
+    JobView,
+    Progress,
+    Resources,
+    TrialOfJob,
+)
 from service.states import FailureKind
 from service.store.audit import AuditRow
 from service.store.records import AttemptRecord, Event, Job
+from service.store.sweep_records import SweepTrial
 
 LOG_TAIL_LINES = 20
 
@@ -38,17 +48,27 @@ def job_summary(job: Job) -> JobSummary:
 
 
 def job_view(
-    job: Job, config: dict[str, Any], attempts: Sequence[AttemptRecord], waits_for: str | None, run_dir: Path
+    job: Job,
+    config: dict[str, Any],
+    attempts: Sequence[AttemptRecord],
+    waits_for: str | None,
+    run_dir: Path,
+    trial: SweepTrial | None = None,
 ) -> JobView:
     """Return a job with all details; a failed one with the end of its log."""
     return JobView(
         **_summary(job),
+        trial=None if trial is None else _trial_of_job(trial),
         dataset=JOB_KINDS[job.kind].dataset(config) if job.kind in JOB_KINDS else None,
         waits_for=waits_for,
         failure=failure_of(job, run_dir),
         attempts=[_attempt_view(attempt) for attempt in attempts],
         config=config,
     )
+
+
+def _trial_of_job(trial: SweepTrial) -> TrialOfJob:
+    return TrialOfJob(sweep_id=trial.sweep_id, number=trial.number, state=trial.state, message=trial.message)
 
 
 def _summary(job: Job) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pipelines.base.clock import format_duration, format_moment
 from pipelines.base.quantities import quantity
 from pipelines.spec.load import write_yaml
 from service.client.facts import facts_table
-from service.rest.schemas import AttemptView, DryRun, Failure, JobSummary, JobView, Resources
+from service.rest.schemas import AttemptView, DryRun, Failure, JobSummary, JobView, Resources, TrialOfJob
 
 
 def jobs_table(jobs: Iterable[JobSummary]) -> Table:
@@ -45,6 +45,7 @@ def job_page(job: JobView) -> Group:
         "took": _took(job.started_at, job.finished_at),
         "MLflow run": job.mlflow_run_id,
         "retry of": job.retry_of,
+        "sweep": None if job.trial is None else _trial(job.trial),
     }
     parts: list[RenderableType] = [facts_table(facts)]
     if job.attempts:
@@ -132,6 +133,11 @@ def _progress(job: JobSummary) -> str:
         return _short_progress(job)
     losses = [f"{name.removeprefix('train/')} {value:.3f}" for name, value in job.progress.losses.items()]
     return ", ".join([_short_progress(job), f"step {job.progress.step}", *losses])
+
+
+def _trial(trial: TrialOfJob) -> str:
+    reason = "" if trial.message is None else f", {trial.message}"
+    return f"{trial.sweep_id}, trial {trial.number}: {trial.state}{reason}"
 
 
 def _moment(moment: datetime | None) -> str:

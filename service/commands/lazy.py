@@ -53,12 +53,18 @@ class LazyGroup(click.Group):
     Args:
         name: the group's name.
         sections: for each heading, the commands and groups by name.
+        default: the command that gets the arguments if the first one is not the name of a command, such as a file.
     """
 
     def __init__(
-        self, name: str, sections: Mapping[str, Mapping[str, "LazyCommand | LazyGroup"]], **attributes: Any
+        self,
+        name: str,
+        sections: Mapping[str, Mapping[str, "LazyCommand | LazyGroup"]],
+        default: str | None = None,
+        **attributes: Any,
     ) -> None:
         super().__init__(name, **attributes)
+        self._default = default
         self._sections = sections
         self._entries = {name: entry for section in sections.values() for name, entry in section.items()}
 
@@ -74,6 +80,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in self._entries and not name.startswith("-"):
+            if self._default is not None:
+                return super().resolve_command(ctx, [self._default, *args])
             hint = did_you_mean(name, self._entries) or f"choose one of {', '.join(self._entries)}"
             ctx.fail(f"unknown command {name!r}; {hint}")
         return super().resolve_command(ctx, args)

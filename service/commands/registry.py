@@ -63,6 +63,21 @@ WEIGHTS_COMMANDS = {
 WEIGHTS = LazyGroup("weights", {"Commands": WEIGHTS_COMMANDS}, help="List or fetch pretrained weights.")
 DATASETS = LazyGroup("datasets", {"Commands": DATASET_COMMANDS}, help="Upload, list, show and delete data sets.")
 DATA = LazyGroup("data", {"Commands": DATA_COMMANDS}, help="Check, convert, show, split or synthesize data.")
+SWEEP_COMMANDS = {
+    "start": LazyCommand("service.commands.sweeps:start", "Start a sweep; `sweep FILE` does the same."),
+    "list": LazyCommand("service.commands.sweeps:list_sweeps", "List sweeps, newest first."),
+    "show": LazyCommand("service.commands.sweeps:show", "Show a sweep with its trials, or write the best document."),
+    "plot": LazyCommand("service.commands.sweeps:plot", "Write the parallel-coordinates plot of a sweep."),
+    "cancel": LazyCommand("service.commands.sweeps:cancel", "Cancel a sweep with its trials."),
+    "delete": LazyCommand("service.commands.sweeps:delete", "Delete a sweep that has ended."),
+}
+SWEEP = LazyGroup(
+    "sweep",
+    {"Commands": SWEEP_COMMANDS},
+    default="start",
+    help="Search for the best values of a document's fields.",
+    epilog="`pyramidion sweep sweep.yaml` starts a sweep; docs/sweeps.md describes the file.",
+)
 SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
     "Training": {
         **TRAINER_COMMANDS,
@@ -94,6 +109,7 @@ SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
         "migrate": LazyCommand("service.commands.migrate:migrate", "Migrate the database of a service."),
         "audit": LazyCommand("service.commands.audit:audit", "List who changed what in a service."),
         **CLIENT_COMMANDS,
+        "sweep": SWEEP,
         "datasets": DATASETS,
         "models": MODELS,
     },

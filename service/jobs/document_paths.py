@@ -3,18 +3,22 @@
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic import BaseModel
+
 from pipelines.base.errors import FieldProblem
 from pipelines.spec.job import JobSpec
 from service.jobs.errors import JobProblem
 
 
-def document_problems(problems: Iterable[FieldProblem], config: dict[str, Any]) -> list[JobProblem]:
+def document_problems(
+    problems: Iterable[FieldProblem], config: dict[str, Any], schema: type[BaseModel] = JobSpec
+) -> list[JobProblem]:
     """Return problems of a document with the paths of their values in it."""
-    return [_located(problem, config) for problem in problems]
+    return [_located(problem, config, schema) for problem in problems]
 
 
-def _located(problem: FieldProblem, config: dict[str, Any]) -> JobProblem:
-    keys = [*JobSpec.model_fields, *config]
+def _located(problem: FieldProblem, config: dict[str, Any], schema: type[BaseModel]) -> JobProblem:
+    keys = [*schema.model_fields, *config]
     if problem.field and not any(f"{problem.field}.".startswith(f"{key}.") for key in keys):
         # A data file does not correspond to a field of the document.
         return JobProblem(("data",), str(problem))

@@ -1,7 +1,7 @@
 """Checks that turn a submission into a job that can run, or into a list of its problems."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from service.datasets.resolution import DatasetUnusable, data_roots_of_jobs, dataset_of_images
@@ -86,6 +86,19 @@ def check_submission(
         dataset_id=dataset_id,
         images=submission.images,
     )
+
+
+def check_variant(checked: NewJob, config: Mapping[str, Any], settings: Settings, capacity: ResourceCounts) -> NewJob:
+    """Return a job that differs from a checked one by its document, which has the same data set.
+
+    Raises:
+        InvalidJob: with all problems; their paths start at the document.
+    """
+    roots = settings
+    if checked.dataset_id is not None:
+        roots = settings.model_copy(update={"data_roots": data_roots_of_jobs(settings)})
+    found = job_kind(checked.kind).check(config, roots, capacity)
+    return replace(checked, name=found.name, config=found.config)
 
 
 def _find_dataset(named: str, kind: JobKind, datasets: FindDataset) -> UsableDataset:

@@ -5,7 +5,7 @@ makes the change. A use case raises the errors of `service.jobs.errors` and `ser
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from service.datasets.usable import UsableDataset
 from service.disk_space import require_free_space
 from service.jobs.errors import InvalidJob, JobProblem, NotOver
 from service.jobs.kinds.registry import job_kind
-from service.jobs.submission import JobSubmission, check_submission, resource_problems
+from service.jobs.submission import JobSubmission, check_submission, check_variant, resource_problems
 from service.jobs.supervisor_watch import SupervisorWatch
 from service.jobs.waiting import waits_for
 from service.principal import Principal
@@ -31,6 +31,7 @@ from service.store.datasets import DatasetStore
 from service.store.errors import NotEnded
 from service.store.jobs import JobStore
 from service.store.records import AttemptRecord, Job, NewJob
+from service.store.sweep_records import SweepTrial
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class JobDetails:
     Attributes:
         waits_for: the reason why a queued job has not started yet.
         run_dir: its run folder, which may be missing.
+        trial: the trial of a sweep that it runs, if any.
     """
 
     job: Job
@@ -70,6 +72,7 @@ class JobDetails:
     attempts: list[AttemptRecord]
     waits_for: str | None
     run_dir: Path
+    trial: SweepTrial | None = None
 
 
 class Jobs:
@@ -98,6 +101,10 @@ class Jobs:
             return usable_dataset(reference, principal, self._datasets, self._settings)
 
         return check_submission(submission, self._settings, self._capacity, find_dataset)
+
+    def check_variant(self, checked: NewJob, config: Mapping[str, Any]) -> NewJob:
+        """Return a job that differs from one of `check` by its document; raises InvalidJob with all problems."""
+        return check_variant(checked, config, self._settings, self._capacity)
 
     def check_models(self, principal: Principal, submission: JobSubmission) -> None:
         """Check that the models which a document names are not those of tenants that the principal does not see.
@@ -239,6 +246,7 @@ class Jobs:
             self._store.attempts(job.id),
             waits_for(job, self._store, self._datasets, self.supervision, self._capacity, principal),
             self._settings.run_dir(job.id),
+            self._store.trial(job.id),
         )
 
 

@@ -33,6 +33,9 @@ from service.store.errors import (
     StoreError,
     StoreFull,
     StoreUnavailable,
+    SweepEnded,
+    SweepNotEnded,
+    SweepNotFound,
 )
 
 logger = logging.getLogger(__name__)
@@ -56,6 +59,9 @@ STATUSES: dict[type[StoreError | JobError | DatasetError | StorageError], tuple[
     StorageUnavailable: (503, "The storage is unavailable"),
     StorageFull: (507, "The storage is full"),
     QueueLimit: (429, "Too many queued jobs"),
+    SweepNotFound: (404, "Sweep not found"),
+    SweepEnded: (409, "Sweep has already ended"),
+    SweepNotEnded: (409, "Sweep has not ended"),
 }
 """Status and title for errors of the store, of the storage, and of the use cases."""
 

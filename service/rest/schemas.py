@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.states import FailureKind, JobStatus
+from service.states import FailureKind, JobStatus, TrialState
 from service.store.records import EventKind, Outcome
 
 
@@ -103,10 +103,20 @@ class JobSummary(Answer):
     tenant: str = Field("local", description="owner; only its keys and admin keys see the job")
 
 
+class TrialOfJob(Answer):
+    """The trial of a sweep that a job runs."""
+
+    sweep_id: str = Field(description="id of the sweep")
+    number: int = Field(description="number of the trial, counted from 0")
+    state: TrialState = Field(description="state of the trial; `pruned` if it was stopped because others are better")
+    message: str | None = Field(description="the reason of its state")
+
+
 class JobView(JobSummary):
     """A job with all details."""
 
     dataset: str | None = Field(None, description="the version of a data set that the job uses, NAME@VERSION")
+    trial: TrialOfJob | None = Field(None, description="null unless a sweep has submitted the job")
     waits_for: str | None = Field(description="the reason why a queued job has not started yet")
     failure: Failure | None = Field(description="null unless it has failed")
     attempts: list[AttemptView] = Field(description="oldest first")

@@ -15,6 +15,9 @@ StoreError
 ├── DatasetInUse        a version that jobs or models need cannot be deleted
 ├── QuotaExceeded       the data sets of a tenant or of a key would be larger than its quota
 ├── QueueLimit          the key that submits a job has too many jobs in the queue
+├── SweepNotFound       no sweep has this id
+├── SweepEnded          a sweep that succeeded or failed cannot be cancelled
+├── SweepNotEnded       only a sweep that has ended, and whose final status MLflow has, can be deleted
 ├── KeyUnknown          no API key has this id
 ├── SchemaUnknown       the database was created by a newer version, or by another application
 └── StoreUnavailable    the database cannot be opened, read or written at the moment; nothing was changed
@@ -191,6 +194,31 @@ class QueueLimit(StoreError):
             f"this key already has {limit} jobs in the queue, which is its limit; wait until some of them have "
             "started, or cancel some"
         )
+
+
+class SweepNotFound(StoreError):
+    """No sweep has this id."""
+
+    def __init__(self, sweep_id: str) -> None:
+        super().__init__(f"no sweep has the id {sweep_id!r}; GET /v1/sweeps lists all sweeps")
+
+
+class SweepEnded(StoreError):
+    """The sweep succeeded or failed and can no longer be cancelled."""
+
+    def __init__(self, sweep_id: str, status: str) -> None:
+        super().__init__(f"sweep {sweep_id} has already ended: {status}; only a running sweep can be cancelled")
+
+
+class SweepNotEnded(StoreError):
+    """The sweep is running, or its final status has not reached MLflow yet."""
+
+    def __init__(self, sweep_id: str, status: str) -> None:
+        if status == "running":
+            message = f"sweep {sweep_id} is running; cancel it or wait for its end before you delete it"
+        else:
+            message = f"sweep {sweep_id} is {status}, but MLflow has not been updated yet; try again in a moment"
+        super().__init__(message)
 
 
 class KeyUnknown(StoreError):

@@ -1,26 +1,27 @@
 """Jobs as the API reads and writes them."""
 
-import secrets
 import time
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Engine, Select, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service.principal import LOCAL_USER, Principal
 from service.states import ACTIVE, JobStatus, Writer, may_move
 from service.store.audit import append_audit
 from service.store.database import reading, writing
-from service.store.dataset_uses import release_dataset, use_dataset
-from service.store.errors import AlreadyEnded, NotEnded, NotFound, NotQueued, QueueLimit
-from service.store.event_log import append_status_event
+from service.store.dataset_uses import release_dataset
+from service.store.errors import AlreadyEnded, NotEnded, NotFound, NotQueued
 from service.store.idempotency import job_of_key, remember_key
+from service.store.new_jobs import insert_job
 from service.store.pages import newest_jobs
 from service.store.records import AttemptRecord, Event, Job, NewJob, SupervisorLease
 from service.store.rows import JOB_COLUMNS, change_status, job_of, locked_job, owned_by, update_job
 from service.store.supervisor_lease import find_lease
-from service.store.tables import api_keys, attempts, events, jobs, write_probes
+from service.store.sweep_records import SweepTrial
+from service.store.sweep_rows import trial_of_job
+from service.store.tables import attempts, events, jobs, write_probes
 
 _TRIES = 5
 _PROBE = "api"
@@ -66,32 +67,7 @@ class JobStore:
                 and (earlier := job_of_key(connection, by.tenant, key, body_hash))
             ):
                 return earlier, False
-            _check_queue_limit(connection, by)
-            now = round(time.time(), 6)  # the precision of times in REST answers
-            values = {
-                "id": secrets.token_hex(6),
-                "name": new.name,
-                "kind": new.kind,
-                "config": new.config,
-                "status": JobStatus.QUEUED,
-                "priority": new.priority,
-                "cpus": new.cpus,
-                "gpus": new.gpus,
-                "timeout_s": new.timeout_s,
-                "retry_of": new.retry_of,
-                "created_at": now,
-                "not_before": now,
-                "attempt": 0,
-                "failures": 0,
-                "events_offset": 0,
-                "tenant": by.tenant if new.tenant is None else new.tenant,
-                "key_id": by.key_id,
-            }
-            job = job_of(connection.execute(insert(jobs).values(values).returning(*JOB_COLUMNS)).one())
-            use_dataset(connection, new, job.id, by)
-            append_status_event(connection, job, None)
-            action = "job.submit" if new.retry_of is None else "job.retry"
-            append_audit(connection, by, action, job.id, tenant=job.tenant, detail=new.retry_of)
+            job = insert_job(connection, new, by)
             if key is not None and body_hash is not None:
                 remember_key(connection, by.tenant, key, body_hash, job)
         return job, True
@@ -197,6 +173,11 @@ class JobStore:
             rows = connection.execute(select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.number))
             return [AttemptRecord(**{**row._asdict(), "gpu_ids": tuple(row.gpu_ids)}) for row in rows]
 
+    def trial(self, job_id: str) -> SweepTrial | None:
+        """Return the trial of a sweep that a job runs; None for other jobs."""
+        with reading(self._engine) as connection:
+            return trial_of_job(connection, job_id)
+
     def page(
         self,
         *,
@@ -285,14 +266,3 @@ class JobStore:
     def _jobs(self, query: Select[Any]) -> list[Job]:
         with reading(self._engine) as connection:
             return [job_of(row) for row in connection.execute(query)]
-
-
-def _check_queue_limit(connection: Connection, by: Principal) -> None:
-    limit = by.limits.queued_jobs
-    if by.key_id is None or limit is None:
-        return
-    # The lock of the key's row lets its submissions through one after another, so that none exceeds the limit.
-    connection.execute(select(api_keys.c.id).where(api_keys.c.id == by.key_id).with_for_update())
-    queued = select(func.count()).where(jobs.c.key_id == by.key_id, jobs.c.status == JobStatus.QUEUED)
-    if connection.execute(queued).scalar_one() >= limit:
-        raise QueueLimit(limit)

@@ -68,6 +68,11 @@ class MlflowWorker:
             if job_id not in self._closed:
                 self._add(f"close {job_id}", partial(self._close, job_id, run_id, status))
 
+    def request(self, name: str, call: Callable[[], None]) -> None:
+        """Request another call, which may be repeated; it is dropped if one of this name has not been made yet."""
+        with self._changed:
+            self._add(name, call)
+
     def take_closed(self) -> dict[str, RunStatus]:
         """Return the final statuses that were set since the last call, keyed by job."""
         with self._changed:

@@ -29,11 +29,16 @@ from service.store.errors import LeaseLost, SchemaUnknown, StoreError, StoreUnav
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.supervisor_lease import LeaseStore
+from service.store.sweep_leases import LeasedSweepStore
+from service.store.sweeps import SweepStore
 from service.supervisor.attempts import Command
 from service.supervisor.lease import RENEWALS, Lease
 from service.supervisor.loop import MAX_PAUSE_S, Supervisor, one_line
 from service.supervisor.mlflow_worker import MlflowWorker
 from service.supervisor.root_lock import RootLock
+from service.supervisor.sweep_runner import SweepRunner
+from service.supervisor.sweep_thread import SweepThread
+from service.supervisor.sweep_tracking import SweepTracking
 
 MAX_WAIT_S = 0.5
 """Maximum time between two looks at the lease of another supervisor."""
@@ -79,16 +84,19 @@ def _run(signals: Signals, command: Command | None) -> None:
     with RootLock(settings.root / LOCK) as lock:
         if not _wait_for_lease(lease, lock, settings, signals, heartbeat):
             return
-        supervisor = Supervisor(
-            settings,
-            JobStore(engine),
-            LeasedStore(engine, owner, host, str(settings.root)),
-            executor,
-            MlflowWorker(JobRuns(find_store(settings.root))),
-            lease,
-            command,
+        jobs, mlflow = JobStore(engine), MlflowWorker(JobRuns(find_store(settings.root)))
+        leased = LeasedStore(engine, owner, host, str(settings.root))
+        supervisor = Supervisor(settings, jobs, leased, executor, mlflow, lease, command)
+        leased_sweeps = LeasedSweepStore(engine, owner)
+        tracking = SweepTracking(mlflow, leased_sweeps)
+        sweeps = SweepThread(
+            SweepRunner(settings, jobs, SweepStore(engine), leased_sweeps, executor.capacity(), tracking)
         )
-        _run_jobs(supervisor, lease, lock, settings, signals, heartbeat)
+        sweeps.start()
+        try:
+            _run_jobs(supervisor, lease, lock, settings, signals, heartbeat)
+        finally:
+            sweeps.stop()
     log.info("ended; running attempts continue, and the next supervisor adopts them")
 
 

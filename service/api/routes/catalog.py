@@ -14,6 +14,7 @@ from backbones.catalog.rows import CATALOG
 from backbones.spec.surgery import OPERATIONS, Operation
 from heads.catalog import HEADS, LOSSES
 from pipelines.spec.job import JobSpec
+from pipelines.spec.sweep import SweepSpec
 from service.api.access import needs
 from service.api.thread_pools import FileRoute
 from service.rest.catalog_schemas import (
@@ -112,3 +113,14 @@ def get_schema() -> dict[str, Any]:
 @cache
 def _schema() -> Mapping[str, Any]:
     return JobSpec.model_json_schema()
+
+
+@router.get("/sweep-schema")
+def get_sweep_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the document of a sweep, with defaults."""
+    return dict(_sweep_schema())
+
+
+@cache
+def _sweep_schema() -> Mapping[str, Any]:
+    return SweepSpec.model_json_schema()

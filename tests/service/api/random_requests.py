@@ -25,12 +25,15 @@ CHECKS = [
 ]
 ORDER = ("get", "put", "patch", "post", "delete")
 """Methods that end or delete jobs come last."""
-NEED_MORE_DATA = frozenset({"POST /v1/datasets", "GET /v1/compare"})
-"""Operations that succeed only with an archive, or with the results of two trained jobs; others have names."""
+NEED_MORE_DATA = frozenset({"POST /v1/datasets", "GET /v1/compare", "DELETE /v1/sweeps/{sweep_id}"})
+"""Operations that succeed only with an archive, two trained jobs, or an ended sweep; others have names."""
 
 
 def check_operations(api: httpx2.Client, job_ids: list[str], document: dict[str, Any], max_examples: int) -> None:
     schema = schemathesis.openapi.from_dict(api.get("/openapi.json").json())
+    rate = {"kind": "float", "low": 1e-4, "high": 1e-2}
+    sweep = {"document": document, "search": {"model.optimizer.lr": rate}, "trials": 2}
+    sweep_id = api.post("/v1/sweeps", json={"config": sweep}).json()["id"]
 
     @schema.hook
     def map_case(_context: Any, case: Any) -> Any:
@@ -44,6 +47,10 @@ def check_operations(api: httpx2.Client, job_ids: list[str], document: dict[str,
             path_parameters |= {"job_id": job_ids[0], "task": "boxes"}
         if aim % 4 and "path" in path_parameters:
             path_parameters["path"] = ("result.json", "attempts/1/log.txt")[aim % 8 // 4]
+        if aim % 4 and "sweep_id" in path_parameters:
+            path_parameters["sweep_id"] = sweep_id
+        if aim % 2 and case.path == "/v1/sweeps" and isinstance(case.body, dict) and "config" in case.body:
+            case.body["config"] = sweep
         if aim % 2 and case.path == "/v1/jobs" and isinstance(case.body, dict) and "config" in case.body:
             case.body["config"] = document
             # A dry run would start a process that imports torch.

@@ -58,7 +58,14 @@ def bodies(document: Document) -> dict[tuple[str, str], Document]:
     resources = {"cpus": 1, "gpus": 0, "timeout_s": 9}
     export = {"to": "onnx", "precision": "fp32", "max_drop": 0.1, "nms": "outside", "name": "a", "priority": 1}
     images = {"folder": "missing", "name": "a", "classes": ["a"], "threshold": 0.5, "version": 1}
+    rate = {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}
+    sweep = {
+        "document": document, "search": {"model.optimizer.lr": rate}, "trials": 2, "name": "a", "seed": 1,
+        "parallel": 1, "metric": "val/boxes/AP", "direction": "maximize", "sampler": "tpe", "max_failures": 1,
+        "pruner": {"kind": "successive_halving", "min_epochs": 1}, "constraints": {"model.parameters": {"max": 1.0}},
+    }  # fmt: skip
     return {
+        ("post", "/v1/sweeps"): {"config": sweep, "priority": 1, "resources": resources},
         ("post", "/v1/jobs"): {"config": document, "kind": "fit", "priority": 1, "resources": resources},
         ("patch", "/v1/jobs/{job_id}"): {"priority": 1},
         ("put", "/v1/models/{name}/aliases/{alias}"): {"version": 1, "reason": "better"},

@@ -176,7 +176,7 @@ def test_rows_of_a_job_are_deleted_with_it(
             if name == "jobs" or "job_id" in table.c
         }
     left = {"jobs": 1, "events": 1, "idempotency_keys": 1}
-    assert rows == {**dict.fromkeys(("attempts", "dataset_uses", "job_deletions"), 0), **left}
+    assert rows == {**dict.fromkeys(("attempts", "dataset_uses", "job_deletions", "sweep_trials"), 0), **left}
     assert store.page() == [kept]
     again, is_new = store.submit(new_job(), "key", "hash")
     assert is_new, "its key is free"

@@ -70,7 +70,13 @@ def test_migrated_database_equals_one_created_from_the_tables(engine: Engine, em
 def test_sequence_numbers_of_sqlite_are_never_used_again(sqlite_url: str) -> None:
     with create_engine(sqlite_url).connect() as connection:
         query = "SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%' ORDER BY name"
-        assert connection.exec_driver_sql(query).scalars().all() == ["audit", "dataset_versions", "events", "jobs"]
+        assert connection.exec_driver_sql(query).scalars().all() == [
+            "audit",
+            "dataset_versions",
+            "events",
+            "jobs",
+            "sweeps",
+        ]
 
 
 def at_version(url: str, version: str) -> Engine:

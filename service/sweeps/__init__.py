@@ -1,0 +1,1 @@
+"""Jobs as use cases: submit, list, view, change the priority, cancel, retry and delete. Torch-free."""
