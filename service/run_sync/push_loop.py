@@ -55,9 +55,12 @@ class PushLoop:
         return self._problem or "a request did not end"
 
     def _run(self) -> None:
-        pause_s = PUSH_EVERY_S
-        while not self._ends.wait(pause_s):
+        wait_s = pause_s = PUSH_EVERY_S
+        while not self._ends.wait(wait_s):
+            started = time.monotonic()
             pause_s = PUSH_EVERY_S if self._succeeds(self._push_some) else min(MAX_PAUSE_S, 2 * pause_s)
+            # Events wait for the whole round, so a slow storage makes the pause shorter.
+            wait_s = max(pause_s - (time.monotonic() - started), pause_s / 5)
 
     def _succeeds(self, push: Callable[[], None]) -> bool:
         try:

@@ -69,6 +69,7 @@ class AttemptTransfer:
     def _run(self) -> None:
         pause_s = PULL_EVERY_S
         while not self._ends.is_set():
+            started = time.monotonic()
             try:
                 self._step()
                 if self.problem is not None:
@@ -78,7 +79,8 @@ class AttemptTransfer:
                 if self.problem is None:
                     log.warning("job %s: its files do not arrive at the moment: %s", self._objects.job_id, error)
                 self.problem, pause_s = str(error), min(MAX_PAUSE_S, 2 * pause_s)
-            self._wakes.wait(pause_s)
+            # Events wait for the whole round, so a slow storage makes the pause shorter.
+            self._wakes.wait(max(pause_s - (time.monotonic() - started), pause_s / 5))
             self._wakes.clear()
 
     def _step(self) -> None:
