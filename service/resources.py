@@ -1,12 +1,16 @@
-"""Resources of attempts as named counts, such as `{"cpus": 4, "gpus": 1}`. Torch-free."""
+"""Resources of attempts as named counts, such as `{"cpus": 4, "gpus": 1, "nodes": 1}`. Torch-free.
+
+Cores and GPUs are used up: two jobs cannot have the same ones. Nodes are shared: their number limits every single job.
+"""
 
 from collections.abc import Iterable, Mapping
 
 CPUS = "cpus"
 GPUS = "gpus"
+NODES = "nodes"
 
 ResourceCounts = Mapping[str, int]
-"""Counts by name; a name that is missing counts as 0."""
+"""Counts by name, over all nodes; a name that is missing counts as 0, and one node."""
 
 
 def total(parts: Iterable[ResourceCounts]) -> dict[str, int]:
@@ -18,6 +22,22 @@ def total(parts: Iterable[ResourceCounts]) -> dict[str, int]:
     return sums
 
 
-def shortages(wanted: ResourceCounts, available: ResourceCounts) -> list[str]:
+def available(counts: ResourceCounts, name: str) -> int:
+    """Return a count; that of nodes is at least 1."""
+    return max(1, counts.get(NODES, 1)) if name == NODES else counts.get(name, 0)
+
+
+def remaining(capacity: ResourceCounts, held: ResourceCounts) -> dict[str, int]:
+    """Return the resources that are free; the number of nodes stays the same."""
+    return {name: count if name == NODES else max(0, count - held.get(name, 0)) for name, count in capacity.items()}
+
+
+def shortages(wanted: ResourceCounts, free: ResourceCounts) -> list[str]:
     """Return the names of the resources whose requested count exceeds the available count."""
-    return [name for name, count in wanted.items() if count > available.get(name, 0)]
+    return [name for name, count in wanted.items() if count > available(free, name)]
+
+
+def on_nodes(per_node: ResourceCounts, num_nodes: int) -> dict[str, int]:
+    """Return the resources of a job whose counts `per_node` are those of each of its nodes."""
+    counts = {name: count * num_nodes for name, count in per_node.items()}
+    return counts if num_nodes == 1 else {**counts, NODES: num_nodes}

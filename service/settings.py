@@ -16,7 +16,7 @@ from pipelines.tracking.mlflow_store import sqlite_url
 from service.addresses import is_loopback
 from service.predictor_address import PredictorAddress
 from service.settings_runs import RunStorageSettings
-from service.settings_variables import Folders, Networks, Words
+from service.settings_variables import Folders, Networks, RayAddress, Words
 
 PREFIX = "PYRAMIDION_"
 
@@ -44,10 +44,20 @@ class Settings(RunStorageSettings):
         "is a folder in the root",
     )
 
-    executor: str = Field("local", description="executor that runs attempts")
+    executor: str = Field(
+        "local", description="executor that runs attempts: local, ray, slurm, or that of another package"
+    )
+    ray_address: RayAddress = Field(None, description="dashboard of a Ray cluster; by default the service starts Ray")
     cpus: Count | None = Field(None, description="cores that jobs may use in total; the default is all that there are")
     gpus: int | None = Field(
         None, ge=0, description="GPUs that jobs may use in total; the default is all that there are"
+    )
+    slurm_partition: str | None = Field(
+        None, description="partition of the jobs of the executor slurm; the default is the cluster's"
+    )
+    slurm_account: str | None = Field(None, description="account of the jobs of the executor slurm")
+    slurm_options: str | None = Field(
+        None, description="further options of sbatch for the executor slurm, as in a shell: `--qos=normal --mem=16G`"
     )
     max_attempts: Count = Field(3, description="number of failed attempts after which a job fails")
     retry_delay_s: Seconds = Field(5.0, description="seconds before the second attempt; doubled for each later one")

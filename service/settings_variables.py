@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
@@ -31,10 +32,25 @@ def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _ray_address(value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value)
+        has_place = parts.hostname is not None and parts.port is not None
+    except ValueError:
+        has_place = False
+    if not has_place or parts.scheme not in ("http", "https") or parts.path.strip("/") or parts.query or parts.username:
+        raise PydanticCustomError("ray_address", "write the address of Ray's dashboard, http://HOST:8265")
+    return value.rstrip("/")
+
+
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 """Words that are separated by commas in a variable."""
 Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words), AfterValidator(_networks)]
 """Addresses and networks, separated by commas."""
+RayAddress = Annotated[str | None, AfterValidator(_ray_address)]
+"""Address of a Ray cluster's dashboard."""
 Folders = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_folders)]
 """Folders, separated as in PATH."""
 

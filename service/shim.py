@@ -2,10 +2,11 @@
 
 Each attempt has one such small process in its own session, which outlives the process that started it. It reads a JSON
 object from stdin, or from a file of the folder, which it removes: `command`, `environment`, `inherited` (names of
-variables that the command gets from the shim's environment), `cwd`, `grace_s`, `start_until`. It first writes run.json
-to the folder, or exits at once if the file exists, or if the monotonic clock is after `start_until`. The output of the
-command is written to log.txt. Once the command and its whole process tree have exited, it writes exit.json. It passes
-SIGTERM on to the command, and kills the tree after the grace period. SIGUSR1 kills the tree at once.
+variables that the command gets from the shim's environment), `cwd`, `grace_s`, `start_until`, `driver`. It first writes
+run.json to the folder, or exits at once if the file exists, or if the monotonic clock is after `start_until`. The
+output of the command is written to log.txt. Once the command and its whole process tree have exited, it writes
+exit.json. It passes SIGTERM on to the command, and kills the tree after the grace period. The end of the process
+`driver` has the same effect. SIGUSR1 kills the tree at once.
 """
 
 import json
@@ -35,6 +36,8 @@ WATCHED = {END, KILL, signal.SIGCHLD}
 IGNORED = (signal.SIGINT, signal.SIGHUP)
 LOOK_S = 10.0
 """Seconds between two readings of the kernel's count of out-of-memory kills while nothing else happens."""
+DRIVER_LOOK_S = 1.0
+"""Seconds between two looks whether the driver is alive."""
 
 SAVE_PAUSES_S = (0.1, 0.4, 1.0, 2.0)
 """Pauses between attempts to write exit.json to a full disk; after the last one the shim exits without it."""
@@ -109,7 +112,7 @@ def _attempt(files: AttemptDir, run: ShimProcess, order: dict[str, Any]) -> tupl
         return NOT_STARTED, False
     with suppress(OSError):
         replace(run, trainer_pid=command.pid).write(files.run_json)
-    return watch_command(command, order["grace_s"])
+    return watch_command(command, order["grace_s"], order.get("driver"))
 
 
 def start_command(command: Sequence[str], environment: Mapping[str, str], cwd: str) -> subprocess.Popen[bytes]:
@@ -133,32 +136,47 @@ def start_command(command: Sequence[str], environment: Mapping[str, str], cwd: s
     )
 
 
-def watch_command(command: subprocess.Popen[bytes], grace_s: float) -> tuple[int, bool]:
+def watch_command(
+    command: subprocess.Popen[bytes], grace_s: float, driver: Sequence[int] | None = None
+) -> tuple[int, bool]:
     """Wait until the command and all its descendants have exited; kill the descendants that outlive the command.
 
     Memory counts as having run out if the kernel's count of out-of-memory kills (see `oom_kills`) grew in the last
     moments of a command that failed.
+
+    Args:
+        command: the process that was started.
+        grace_s: the grace period.
+        driver: pid and start time of a process whose end has the effect of SIGTERM; None without such a process.
     """
     deadline, pause_s = math.inf, 0.005
-    kills = [oom_kills()] * 2
+    kills, look_at = [oom_kills()] * 2, 0.0
     while _reap(command):
         now = time.monotonic()
         if command.returncode is not None or now >= deadline:
             kill_descendants()
             wait_s, pause_s = pause_s, min(2 * pause_s, 1.0)
         else:
-            wait_s = min(deadline - now, LOOK_S)
+            wait_s = min(deadline - now, LOOK_S if driver is None else DRIVER_LOOK_S)
         arrived = signal.sigtimedwait(WATCHED, wait_s)
-        if arrived is None and command.returncode is None:
-            kills = [kills[1], oom_kills()]
-        elif arrived is not None and arrived.si_signo == KILL:
+        number = None if arrived is None else arrived.si_signo
+        if number == KILL:
             deadline = -math.inf
-        elif arrived is not None and arrived.si_signo == END and deadline == math.inf:
+        elif deadline == math.inf and (number == END or _has_ended(driver)):
             deadline = time.monotonic() + grace_s
             if command.returncode is None:
                 os.kill(command.pid, signal.SIGTERM)
+        elif number is None and command.returncode is None and time.monotonic() >= look_at:
+            kills, look_at = [kills[1], oom_kills()], time.monotonic() + LOOK_S
     assert command.returncode is not None
     return command.returncode, command.returncode != 0 and oom_kills() > kills[0]
+
+
+def _has_ended(driver: Sequence[int] | None) -> bool:
+    if driver is None:
+        return False
+    process = find_process(driver[0])
+    return process is None or start_ticks(process) != driver[1]
 
 
 def _reap(command: subprocess.Popen[bytes]) -> bool:

@@ -14,8 +14,7 @@ from heads.catalog import HEADS
 from pipelines.cli import main
 from pipelines.data.dataset.roots import DATA_ROOTS_VARIABLE
 from pipelines.data.loading.transforms import TrainTransform
-from pipelines.run.folder_setup import RUN_DIR_VARIABLE
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import RUN_DIR_VARIABLE, RunDir
 from pipelines.spec.augment import Augment, operations_of
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import write_yaml

@@ -20,7 +20,7 @@ from pipelines.spec.job import JobSpec
 from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
 from tests.made_once import made_once
 
-pytest_plugins = ["tests.postgres", "tests.process_end", "tests.s3"]
+pytest_plugins = ["tests.postgres", "tests.process_end", "tests.ray_cluster", "tests.s3", "tests.slurm"]
 
 # Collecting the tests imports everything and creates objects that stay; searching them for garbage takes seconds.
 gc.disable()

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import multiprocessing
 
-from pipelines.run.folder_setup import RUN_DIR_VARIABLE
+from pipelines.run_folder.layout import RUN_DIR_VARIABLE
 
 ROOT = Path(__file__).parents[1]
 

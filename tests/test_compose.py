@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from service.executors.ray.local_cluster import ENVIRONMENT
 from service.server.children import STOP_S
 from service.server.serve import ATTEMPT_END_S
 from service.settings import PREFIX, Settings
@@ -44,7 +45,7 @@ def test_file_follows_the_specification() -> None:
 def test_service_of_each_part_is_there() -> None:
     assert {"postgres", "s3", "mlflow", "api", "supervisor", "predictor"} <= set(services())
     profiles = {name: service["profiles"] for name, service in services().items() if "profiles" in service}
-    assert profiles == {"supervisor-gpu": ["gpu"], "predictor-gpu": ["gpu"]}
+    assert profiles == {"supervisor-gpu": ["gpu"], "predictor-gpu": ["gpu"], "ray": ["ray"]}
 
 
 def test_image_has_an_explicit_version(service: dict[str, Any]) -> None:
@@ -113,6 +114,15 @@ def test_only_the_api_is_published_on_the_loopback(name: str, service: dict[str,
 def test_configs_and_secrets_are_files_since_compose_copies_others_into_the_file_system() -> None:
     sources = [*compose().get("configs", {}).values(), *compose()["secrets"].values()]
     assert [source for source in sources if list(source) != ["file"]] == []
+
+
+def test_ray_has_the_variables_of_a_cluster_and_the_folders_of_the_supervisor() -> None:
+    ray = services()["ray"]
+    assert ENVIRONMENT.items() - environment_of(ray).items() == {("RAY_DEDUP_LOGS", "0")}, (
+        "attempts have their own logs"
+    )
+    assert ray["volumes"] == services()["supervisor"]["volumes"]
+    assert environment_of(services()["supervisor"])["PYRAMIDION_RAY_ADDRESS"] == "http://ray:8265"
 
 
 def test_api_admits_as_many_gpus_as_the_supervisor_has() -> None:

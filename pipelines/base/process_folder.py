@@ -40,6 +40,18 @@ class ProcessFolder:
         _own.discard(self.path)
 
 
+def is_abandoned(path: Path) -> bool:
+    """Return whether the process that a `ProcessFolder` belongs to, which is not this one, has ended."""
+    try:
+        with (path / _LOCK).open("r+") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
 def remove_abandoned_folders() -> None:
     """Remove the folders of this user's processes that have ended; others, and what cannot be removed, remain."""
     with suppress(OSError):

@@ -6,6 +6,15 @@ import sys
 LOCAL_RANK = "LOCAL_RANK"
 """The environment variable that holds the number of a process among those of its host."""
 
+NODE_FOLDER = "PYRAMIDION_NODE_FOLDER"
+"""The environment variable by which the launcher of a node passes the folder that it shares with its processes."""
+
+NODE_RANK = "PYRAMIDION_NODE_RANK"
+"""The environment variable that holds the number of a node, from 0."""
+
+NUM_NODES = "PYRAMIDION_NUM_NODES"
+"""The environment variable that holds the number of nodes of a run."""
+
 _DISTRIBUTED = "torch.distributed"
 
 
@@ -37,9 +46,19 @@ def local_rank() -> int:
     return int(os.environ.get(LOCAL_RANK, "0"))
 
 
+def num_nodes() -> int:
+    """Return the number of nodes of this run; 1 unless the launcher of a node has started this process."""
+    return int(os.environ[NUM_NODES]) if NODE_FOLDER in os.environ else 1
+
+
+def node_rank() -> int:
+    """Return the number of this node; 0 unless the launcher of a node has started this process."""
+    return int(os.environ[NODE_RANK]) if NODE_FOLDER in os.environ else 0
+
+
 def is_rank_zero() -> bool:
     """Return whether this is the first process of its run, from the environment, as for `local_rank`."""
-    return int(os.environ.get("RANK", os.environ.get(LOCAL_RANK, "0"))) == 0
+    return int(os.environ.get("RANK", local_rank() or node_rank())) == 0
 
 
 def print_rank_zero(text: str) -> None:

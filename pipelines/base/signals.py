@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
@@ -13,6 +14,28 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+class CountedSignals:
+    """Counts the stop signals that arrive once it is installed; they have no other effect then.
+
+    Attributes:
+        number: all of them.
+        num_interrupts: those of Ctrl-C.
+    """
+
+    def __init__(self) -> None:
+        self.number = self.num_interrupts = 0
+
+    def install(self) -> None:
+        """Handle the signals, also those that the parent of this process held back."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._count)
+        release_stop_signals()
+
+    def _count(self, number: int, frame: FrameType | None) -> None:
+        self.number += 1
+        self.num_interrupts += number == signal.SIGINT
 
 
 @contextmanager

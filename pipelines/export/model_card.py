@@ -1,11 +1,15 @@
 """The README.md beside an exported graph: what the model is, how good it is, and how to run it. Torch-free."""
 
+import re
+
+from pipelines.base.printable import printable, shortened
 from pipelines.evaluation.conditions import main_metrics
 from pipelines.spec.exported_variant import ExportedVariant
 from pipelines.tasks.kinds import kind_of
 
 MAX_NAMES = 50
 """Number of classes that are listed."""
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#|~&]")
 
 
 def model_card(variant: ExportedVariant, name: str) -> str:
@@ -45,9 +49,14 @@ def _task_line(variant: ExportedVariant, task: str) -> str:
     spec = variant.model.tasks[task]
     if kind_of(spec).learns_identities:
         return f"- `{task}`: {kind_of(spec).name}"
-    names = [category.name for category in variant.categories[task]]
+    names = [_plain(category.name) for category in variant.categories[task]]
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return f"- `{task}`: {kind_of(spec).name} of {', '.join(names[:MAX_NAMES])}{more}"
+
+
+def _plain(name: str) -> str:
+    """Return a name as Markdown that shows it as it is, in one line."""
+    return _MARKDOWN.sub(r"\\\g<0>", printable(shortened(name)))
 
 
 def _metrics(variant: ExportedVariant) -> str:

@@ -26,11 +26,11 @@ from pipelines.export.model_card import model_card
 from pipelines.export.new_folder import new_folder, replace_folder
 from pipelines.export.onnx_file import OnnxGraph, write_onnx
 from pipelines.export.openvino_file import write_openvino
-from pipelines.export.parity import ParityMeter
+from pipelines.export.parity import PaddedNetwork, ParityMeter
 from pipelines.export.quantization import AccuracyControl, quantize_onnx, quantize_openvino
 from pipelines.export.timing import cpu_name, times_in_turns
 from pipelines.inference.export import own_version
-from pipelines.inference.network import TorchNetwork
+from pipelines.inference.network import Network, TorchNetwork
 from pipelines.model import MultiTaskModel
 from pipelines.run_folder.exports_layout import ExportsDir, VariantDir
 from pipelines.run_folder.files import file_sha256, write_atomic
@@ -242,9 +242,18 @@ def _evaluated(
     """Return the description with metrics, parity, times and the decision."""
     session = RUNTIMES[request.runtime].load(folder / described.graph, request.precision, torch.get_num_threads())
     network = ExportedNetwork(session, described.model, described.temperatures, described.sizes_hw)
+    networks: list[Network] = [source.network, network]
+    if described.sizes_hw is not None:
+        # Padding changes what such a backbone computes. The metrics show by how much: they are compared with those of
+        # torch without it. Parity is that of the same padded images.
+        networks.append(PaddedNetwork(source.network, described.sizes_hw))
     meter = ParityMeter()
-    torch_summary, summary = score_networks(
-        [source.network, network], source.job.model, source.index, source.data, observe=meter.add
+    torch_summary, summary, *_ = score_networks(
+        networks,
+        source.job.model,
+        source.index,
+        source.data,
+        observe=lambda found: meter.add((found[2 if len(found) > 2 else 0], found[1])),
     )
     metrics = {name: MetricPair(torch=torch_summary[name], variant=summary[name]) for name in summary}
     parity = meter.result if request.precision == "fp32" else None

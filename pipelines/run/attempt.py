@@ -27,6 +27,7 @@ from pipelines.training.early_stopping import EarlyStopping
 from pipelines.training.memory import MemoryAdvice
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.progress import ProgressReporter
+from pipelines.training.rank_changes import RankChanges
 from pipelines.training.scoring import BestCheckpoint, Scoring
 from pipelines.training.single_images import avoid_single_images
 from pipelines.training.stopping import StopRequest
@@ -144,5 +145,5 @@ class Attempt:
             costs = RunMeasurement.read(self.run_dir.measured).costs
             assert costs is not None
             callbacks.append(Budget(spec, self.job.model, costs, self.used, self.events))
-        callbacks += [self.progress, self.memory, checkpoints]
+        callbacks += [RankChanges(self.events), self.progress, self.memory, checkpoints]
         return create_trainer(spec, callbacks)

@@ -137,7 +137,8 @@ def _num_processes(spec: TrainerSpec) -> int:
         return num_processes(spec)
     except ConfigError:
         devices = spec.devices
-        return len(devices) if isinstance(devices, tuple) else 1 if devices == "auto" else devices
+        per_node = len(devices) if isinstance(devices, tuple) else 1 if devices == "auto" else devices
+        return per_node * spec.num_nodes
 
 
 def render(dry_run: DryRunReport) -> str:

@@ -18,7 +18,7 @@ from pipelines.run_folder.schemas import Costs, RunPrecision
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import Document
 from pipelines.training.run_length import RunLength, run_seconds
-from pipelines.training.trainer import accelerator_of, num_processes
+from pipelines.training.trainer import accelerator_of, num_processes, processes_per_node
 
 GIB = 2**30
 ROOM = 0.9
@@ -112,7 +112,7 @@ def estimate_job(
     if costs is not None:
         memory = torch.cuda.max_memory_reserved() if is_on_gpu else peak_bytes()
     length = RunLength(job.trainer.max_epochs, completion.num_batches(), job.trainer.check_val_every_n_epoch)
-    needed = 0 if memory is None else memory * (1 if is_on_gpu else num_processes(job.trainer))
+    needed = 0 if memory is None else memory * (1 if is_on_gpu else processes_per_node(job.trainer))
     return Estimate(
         fits=memory is not None and needed <= ROOM * limit,
         device="gpu" if is_on_gpu else "cpu",

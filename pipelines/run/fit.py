@@ -58,7 +58,7 @@ from pipelines.training.launcher import supervised_ranks
 from pipelines.training.module import MultiTaskModule
 from pipelines.training.stopping import StopRequest
 from pipelines.training.strategy import close_ranks
-from pipelines.training.trainer import accelerator_of, num_processes, require_synced_batch_norm
+from pipelines.training.trainer import accelerator_of, num_processes, require_nodes, require_synced_batch_norm
 from pipelines.training.worker_deaths import explained_worker_deaths
 
 
@@ -197,6 +197,7 @@ class FitWorkflow:
 
 
 def _check_machine(job: JobSpec, *, is_new: bool) -> None:
+    require_nodes(job.trainer)
     num_processes(job.trainer)
     ensure_open_files(job.data.num_workers)
     require_aggregation_fits(job)

@@ -9,19 +9,19 @@ from typing import Any
 
 from pipelines.base.clock import folder_timestamp
 from pipelines.base.errors import ConfigError, DataError, FieldProblem
-from pipelines.base.ranks import local_rank
+from pipelines.base.ranks import is_rank_zero
 from pipelines.base.records import SPLITS
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.preflight import Inputs
 from pipelines.run.open_fields import with_stored_values
 from pipelines.run_folder.files import write_atomic
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import RUN_DIR_VARIABLE, RunDir
 from pipelines.run_folder.schemas import DataReportFile, RunInputs, RunPrecision
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import load_job, resolved, write_yaml
 
-RUN_DIR_VARIABLE = "PYRAMIDION_RUN_DIR"
-"""The environment variable by which rank 0 passes the chosen folder to the ranks that it starts."""
+CHANGEABLE = frozenset({"trainer.num_nodes", "trainer.devices"})
+"""Fields that may change when a run resumes; see `pipelines.training.rank_changes`."""
 
 
 def choose_run_dir(job: JobSpec, requested: Path | None, runs_root: Path) -> RunDir:
@@ -35,7 +35,7 @@ def choose_run_dir(job: JobSpec, requested: Path | None, runs_root: Path) -> Run
     Raises:
         ConfigError: the folder contains another run, a finished run, or other files.
     """
-    if local_rank() > 0:
+    if not is_rank_zero():
         if RUN_DIR_VARIABLE not in os.environ:
             raise ConfigError(
                 FieldProblem(
@@ -84,7 +84,8 @@ def _differing_fields(run_dir: RunDir, job: JobSpec) -> list[str]:
     without fields that are new. It contains the values that the run has measured.
     """
     completed = with_stored_values(job, run_dir)
-    return sorted(_differences(resolved(load_job([str(run_dir.config_yaml)])), resolved(completed)))
+    found = _differences(resolved(load_job([str(run_dir.config_yaml)])), resolved(completed))
+    return sorted(name for name in found if name not in CHANGEABLE)
 
 
 def _differences(earlier: Any, current: Any, path: str = "") -> Iterator[str]:

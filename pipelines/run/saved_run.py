@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipelines.base.clock import folder_timestamp
 from pipelines.base.errors import ConfigError, DataError, FieldProblem
-from pipelines.base.ranks import is_rank_zero
+from pipelines.base.ranks import is_rank_zero, num_nodes
 from pipelines.base.records import Category, DatasetIndex, Split
 from pipelines.data.dataset.checks.report import DataReport
 from pipelines.data.dataset.index import build_index
@@ -69,7 +69,11 @@ class SavedRun:
 
 
 def load_document(path: Path, overrides: Overrides = ()) -> tuple[RunDir, JobSpec]:
-    """Return a run's folder and its document with the overrides; raises ConfigError if it has no best checkpoint."""
+    """Return a run's folder and its document with the overrides, for the nodes that this command runs on.
+
+    Raises:
+        ConfigError: the run has no best checkpoint.
+    """
     run_dir = RunDir.of(path.resolve())
     if not run_dir.config_yaml.exists():
         raise ConfigError(
@@ -79,7 +83,8 @@ def load_document(path: Path, overrides: Overrides = ()) -> tuple[RunDir, JobSpe
         raise ConfigError(
             FieldProblem("--run-dir", f"{run_dir.path} has no best checkpoint yet; let fit reach a validation")
         )
-    return run_dir, load_job([str(run_dir.config_yaml)], overrides)
+    nodes = ("trainer.num_nodes", str(num_nodes()))
+    return run_dir, load_job([str(run_dir.config_yaml)], [nodes, *overrides])
 
 
 def load_run(run_dir: RunDir, job: JobSpec, weights: Weights = "best") -> SavedRun:

@@ -26,7 +26,7 @@ from pipelines.training.run_length import MAX_EPOCHS
 from pipelines.training.single_images import avoid_single_images
 from pipelines.training.step_times import EvaluationTimes
 from pipelines.training.strategy import share_cores
-from pipelines.training.trainer import create_trainer, num_processes, quiet_lightning
+from pipelines.training.trainer import create_trainer, processes_per_node, quiet_lightning
 
 NO_RATE = 1e-12
 """A learning rate with which steps take as long as with any other, and change nothing."""
@@ -61,7 +61,7 @@ class Throwaway:
         self.clock = clock
         self.network = network or (lambda: create_network(job, index))
         quiet_lightning()
-        share_cores(num_processes(job.trainer))
+        share_cores(processes_per_node(job.trainer))
 
     def train(
         self, callbacks: Sequence[Callback], rate: float = NO_RATE, *, frozen_as_in_last_epoch: bool = False
@@ -117,6 +117,7 @@ def _alone(job: JobSpec, precision: RunPrecision) -> JobSpec:
     devices = job.trainer.devices
     trainer: dict[str, Any] = {
         "devices": devices[:1] if isinstance(devices, tuple) else 1,
+        "num_nodes": 1,
         "precision": precision.name,
         "max_epochs": MAX_EPOCHS,
         "limit_train_batches": None,

@@ -15,6 +15,9 @@ TENANT_VARIABLE = "PYRAMIDION_TENANT"
 ATTEMPT_DIR_VARIABLE = "PYRAMIDION_ATTEMPT_DIR"
 """The environment variable with the attempt's folder; set if the service runs the attempt."""
 
+RUN_DIR_VARIABLE = "PYRAMIDION_RUN_DIR"
+"""The environment variable by which rank 0 passes the chosen folder to the other ranks."""
+
 _ATTEMPTS, _CHECKPOINTS, _EVALUATIONS, _LOG = "attempts", "checkpoints", "eval", "log.txt"
 JOB_YAML = "job.yaml"
 """Name of a job's document, which `init` and `data convert` give to documents that they write, too."""

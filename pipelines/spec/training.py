@@ -40,6 +40,7 @@ class TrainerSpec(Spec):
     limit_train_batches: Count | None = Field(None, description="number of batches of an epoch; null: all")
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: Literal["auto"] | Count | Annotated[tuple[int, ...], Field(min_length=1)] = "auto"
+    num_nodes: Count = Field(1, description="number of machines, each with `devices`; see docs/nodes.md")
     strategy: Literal["auto", "ddp"] = "auto"
     sync_batchnorm: bool = Field(False, description="compute BatchNorm statistics over all processes; only on GPUs")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"

@@ -176,7 +176,8 @@ def require_aggregation_fits(job: JobSpec) -> None:
         return
     value = f"got {job.model.aggregate!r}"
     if (number := num_processes(job.trainer)) > 1:
-        problem = f"{value} with {number} processes, whose gradients are averaged by DDP; set trainer.devices to 1, or "
+        problem = f"{value} with {number} processes, whose gradients are averaged by DDP; set trainer.devices and "
+        problem += "trainer.num_nodes to 1, or "
         raise ConfigError(FieldProblem("model.aggregate", f"{problem}model.aggregate to none"))
     if precision_of(job.trainer) == "16-mixed":
         problem = f"{value} with precision 16-mixed, which scales a single loss, not one per task; "

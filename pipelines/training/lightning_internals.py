@@ -3,6 +3,7 @@
 To be checked at each upgrade of Lightning.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -30,8 +31,8 @@ class CustomizableDDPStrategy(DDPStrategy):
         """Return the launcher that starts the ranks."""
         raise NotImplementedError
 
-    def meet_ranks(self) -> str:
-        """Return the `init_method` of the process group, a URL, when all ranks can join it."""
+    def meet_ranks(self) -> dict[str, Any]:
+        """Return where the ranks form the process group, as arguments of torch, when all of them can join it."""
         raise NotImplementedError
 
     def _configure_launcher(self) -> None:
@@ -42,12 +43,11 @@ class CustomizableDDPStrategy(DDPStrategy):
         self._process_group_backend = self._get_process_group_backend()
         if is_distributed():
             return
-        options: dict[str, Any] = {}
+        options = self.meet_ranks()
         if self.root_device.type == "cuda":
             options["device_id"] = self.root_device
         torch.distributed.init_process_group(
             self._process_group_backend,
-            init_method=self.meet_ranks(),
             rank=self.global_rank,
             world_size=self.world_size,
             timeout=self._timeout or timedelta(minutes=30),
@@ -86,3 +86,19 @@ def averaged_state(callback: WeightAveraging) -> dict[str, Tensor]:
     average = callback._average_model
     assert isinstance(average, AveragedModel)
     return dict(average.module.state_dict())
+
+
+def batches_done(checkpoint: Mapping[str, Any]) -> int:
+    """Return how many batches of its epoch a process had done when a checkpoint was written."""
+    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"])
+
+
+def move_to_batch(checkpoint: Mapping[str, Any], done: int) -> None:
+    """Change a checkpoint so that training continues in its epoch after `done` batches of each process."""
+    fit_loop = checkpoint["loops"]["fit_loop"]
+    current = fit_loop["epoch_loop.batch_progress"]["current"]
+    moved = done - current["processed"]
+    for name in ("ready", "started", "processed", "completed"):
+        current[name] += moved
+    for loader in fit_loop["state_dict"].get("combined_loader", []):
+        loader["batches_done"] = done

@@ -6,7 +6,7 @@ import sys
 from types import FrameType
 
 from pipelines.base.errors import Stopped
-from pipelines.base.ranks import any_rank, is_distributed, local_rank
+from pipelines.base.ranks import any_rank, is_distributed, is_rank_zero
 from pipelines.base.signals import release_stop_signals
 from pipelines.training.launcher import announce_stop, stop_is_announced
 
@@ -31,7 +31,7 @@ class StopRequest:
         signal.signal(signal.SIGTERM, self._remember)
         signal.signal(signal.SIGINT, self._remember)
         # The other ranks are released when rank 0 supervises them, and then stop together.
-        if local_rank() == 0:
+        if is_rank_zero():
             release_stop_signals()
 
     def wait_for_checks(self) -> None:
@@ -45,7 +45,7 @@ class StopRequest:
         self.is_set = True
         if self.activity is not None:
             raise Stopped(f"stopped {self.activity}")
-        if number == signal.SIGINT and local_rank() == 0:
+        if number == signal.SIGINT and is_rank_zero():
             # Not print: the signal may have interrupted one.
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, NOTICE.encode())
 
@@ -63,7 +63,7 @@ class StopRequest:
 
         A rank without a process group continues, and stops later together with the others.
         """
-        return any_rank(self.is_requested()) if is_distributed() else self.is_set and local_rank() == 0
+        return any_rank(self.is_requested()) if is_distributed() else self.is_set and is_rank_zero()
 
     def check(self, where: str) -> None:
         """Raise Stopped if a stop was requested of any rank; all ranks must call this."""

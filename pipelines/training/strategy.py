@@ -1,4 +1,4 @@
-"""DDP on one host: how ranks start, form a process group without a port that others could reach, and share state."""
+"""DDP: how ranks start, form a process group that no other network can reach, and share state."""
 
 import gc
 import os
@@ -8,11 +8,19 @@ from typing import Any
 
 import torch
 import torch.distributed
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch import nn
 
 from pipelines.base.cores import NUM_THREADS, num_cores
-from pipelines.base.ranks import is_distributed
-from pipelines.training.launcher import kill_ranks, start_ranks, stop_watching, wait_for_ranks
+from pipelines.base.ranks import is_distributed, node_rank, num_nodes
+from pipelines.training.launcher import (
+    STORE_VARIABLE,
+    kill_ranks,
+    start_ranks,
+    stop_watching,
+    store_listener,
+    wait_for_ranks,
+)
 from pipelines.training.lightning_internals import CustomizableDDPStrategy, SubprocessLauncher
 
 LOOPBACKS = ("lo", "lo0")
@@ -28,7 +36,7 @@ def share_cores(num_processes: int) -> None:
 
 
 class LocalLauncher(SubprocessLauncher):
-    """Starts the ranks by `pipelines.training.launcher`, and divides the CPU cores among them.
+    """Starts the ranks of this node by `pipelines.training.launcher`, and divides its CPU cores among them.
 
     Lightning's own launcher kills rank 0 as soon as another rank ends with an error, so that the error is not reported.
     """
@@ -42,10 +50,18 @@ class LocalLauncher(SubprocessLauncher):
         kill_ranks()
 
 
-class LocalDDPStrategy(CustomizableDDPStrategy):
-    """DDP on one host whose ranks form the process group through a file.
+class Nodes(LightningEnvironment):
+    """Lightning's view of the processes of this run, whatever other launchers have left in the environment."""
 
-    The TCP store of Lightning's `DDPStrategy` listens on every interface, whatever MASTER_ADDR says.
+    def node_rank(self) -> int:
+        return node_rank()
+
+
+class LocalDDPStrategy(CustomizableDDPStrategy):
+    """DDP whose ranks form the process group through a file on one node, and through a TCP store on several.
+
+    The TCP store of Lightning's `DDPStrategy` listens on every interface, whatever MASTER_ADDR says. The one of this
+    strategy listens on the address of the first node only.
 
     Parameters are bit-equal on all ranks. Buffers (BatchNorm's running statistics) are updated by each rank from its
     own images, and DDP replaces them by those of rank 0 before each forward pass of a training step. Checkpoints
@@ -68,9 +84,22 @@ class LocalDDPStrategy(CustomizableDDPStrategy):
         assert self.cluster_environment is not None
         return LocalLauncher(self.cluster_environment, self.num_processes, self.num_nodes)
 
-    def meet_ranks(self) -> str:
-        bind_to_loopback()
-        return f"file://{wait_for_ranks(self.global_rank, self.world_size)}"
+    def meet_ranks(self) -> dict[str, Any]:
+        if num_nodes() == 1:
+            bind_to_loopback()
+            return {"init_method": f"file://{wait_for_ranks(self.global_rank, self.world_size)}"}
+        wait_for_ranks(self.global_rank, self.world_size)
+        host, _, port = os.environ[STORE_VARIABLE].rpartition(":")
+        listener = store_listener()
+        store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
+            host,
+            int(port),
+            self.world_size,
+            is_master=listener is not None,
+            wait_for_workers=False,
+            master_listen_fd=listener,
+        )
+        return {"store": store}
 
 
 def bind_to_loopback() -> None:

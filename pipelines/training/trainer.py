@@ -14,9 +14,10 @@ from torch.nn import Module
 from backbones.sync_batchnorm import synchronize_batch_norms
 from pipelines.base.cpu_features import computes_bfloat16
 from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.ranks import num_nodes
 from pipelines.spec.training import TrainerSpec
 from pipelines.training.lightning_internals import disable_signal_handlers
-from pipelines.training.strategy import LocalDDPStrategy, share_cores
+from pipelines.training.strategy import LocalDDPStrategy, Nodes, share_cores
 
 SET_HERE = {"accelerator", "devices", "strategy", "precision", "deterministic"} | {
     "budget",
@@ -40,7 +41,12 @@ def accelerator_of(spec: TrainerSpec) -> str:
 
 
 def num_processes(spec: TrainerSpec) -> int:
-    """Return the number of training processes; raises ConfigError if the machine has too few GPUs."""
+    """Return the number of training processes on all nodes; raises ConfigError as `processes_per_node`."""
+    return processes_per_node(spec) * spec.num_nodes
+
+
+def processes_per_node(spec: TrainerSpec) -> int:
+    """Return the number of training processes of a node; raises ConfigError if this machine has too few GPUs."""
     if accelerator_of(spec) == "cpu":
         if isinstance(spec.devices, tuple):
             raise ConfigError(FieldProblem("trainer.devices", f"got {list(spec.devices)} on the CPU; write a number"))
@@ -54,6 +60,18 @@ def num_processes(spec: TrainerSpec) -> int:
     if devices > available:
         raise ConfigError(FieldProblem("trainer.devices", f"got {devices}; this machine has {available}"))
     return devices
+
+
+def require_nodes(spec: TrainerSpec) -> None:
+    """Raise ConfigError if this run does not have as many nodes as the document says."""
+    if spec.num_nodes != num_nodes():
+        raise ConfigError(
+            FieldProblem(
+                "trainer.num_nodes",
+                f"got {spec.num_nodes}, but this run was started on {num_nodes()} node(s); start the command below "
+                f"`python -m pipelines.node_launcher` on {spec.num_nodes} nodes, or write {num_nodes()}",
+            )
+        )
 
 
 def require_synced_batch_norm(spec: TrainerSpec) -> None:
@@ -97,12 +115,12 @@ class SyncedBatchNorm(TorchSyncBatchNorm):
 def create_trainer(spec: TrainerSpec, callbacks: Sequence[Callback]) -> Trainer:
     """Return a trainer without Lightning's logger, checkpoints and progress bar; `callbacks` replace them."""
     options: dict[str, Any] = spec.model_dump(exclude=SET_HERE)
-    devices = spec.devices if accelerator_of(spec) == "gpu" else num_processes(spec)
+    devices = spec.devices if accelerator_of(spec) == "gpu" else processes_per_node(spec)
     is_synced = spec.sync_batchnorm and accelerator_of(spec) == "gpu"
     trainer = Trainer(
         **options,
         sync_batchnorm=is_synced,
-        plugins=[SyncedBatchNorm()] if is_synced else None,
+        plugins=[Nodes(), *([SyncedBatchNorm()] if is_synced else [])],
         accelerator=accelerator_of(spec),
         devices=list(devices) if isinstance(devices, tuple) else devices,
         strategy=_strategy(spec),

@@ -42,7 +42,6 @@ from service.api.thread_pools import ThreadPools, Work
 from service.api.url_characters import NoNulCharacters
 from service.executors.registry import capacity_of_service
 from service.jobs.use_cases import Jobs
-from service.resources import CPUS, GPUS
 from service.rest.problems import add_handlers
 from service.settings import Settings
 from service.store.api_keys import KeyStore
@@ -80,7 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.capacity = capacity
         app.state.jobs = Jobs(app.state.store, settings, capacity, DatasetStore(engine))
         app.state.sweeps = Sweeps(SweepStore(engine), app.state.jobs)
-        collector = JobCollector(app.state.store, partial(read_gauges, engine), capacity[CPUS], capacity.get(GPUS, 0))
+        collector = JobCollector(app.state.store, partial(read_gauges, engine), capacity)
         metrics.stored.register(collector)
         in_pools = PoolCollector(pools)
         metrics.registry.register(in_pools)

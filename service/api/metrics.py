@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from service.api.connections import Connections, Limit
 from service.api.thread_pools import ThreadPools
 from service.jobs.kinds.registry import JOB_KINDS
+from service.resources import CPUS, GPUS, ResourceCounts
 from service.states import FailureKind, JobStatus
 from service.store.gauges import JobGauges
 from service.store.jobs import JobStore
@@ -75,9 +76,8 @@ class Metrics:
 class JobCollector(Collector):
     """Counts jobs and slots in the database on each scrape."""
 
-    def __init__(self, store: JobStore, read: Callable[[], JobGauges], cpus: int, gpus: int) -> None:
-        self._store, self._read = store, read
-        self._total = {"cpu": cpus, "gpu": gpus}
+    def __init__(self, store: JobStore, read: Callable[[], JobGauges], capacity: ResourceCounts) -> None:
+        self._store, self._read, self._capacity = store, read, capacity
 
     def describe(self) -> list[Metric]:
         return []
@@ -92,9 +92,9 @@ class JobCollector(Collector):
         yield GaugeMetricFamily("pyramidion_oldest_queued_seconds", "Waiting time of the oldest queued job", age_s)
         used = GaugeMetricFamily("pyramidion_slots_used", "Slots that jobs hold", labels=["kind"])
         total = GaugeMetricFamily("pyramidion_slots", "Slots that all jobs may use together", labels=["kind"])
-        for (kind, number), held in zip(self._total.items(), self._store.slots_in_use(), strict=True):
+        for (kind, name), held in zip((("cpu", CPUS), ("gpu", GPUS)), self._store.slots_in_use(), strict=True):
             used.add_metric([kind], held)
-            total.add_metric([kind], number)
+            total.add_metric([kind], self._capacity.get(name, 0))
         yield used
         yield total
         yield from _gauges(self._read())

@@ -24,9 +24,11 @@ SHORTCUTS = {
 
 METAVARS = {
     "root": "DIR", "data_roots": "DIR", "weights_roots": "DIR", "host": "ADDRESS", "executor": "NAME",
-    "database_url": "URL", "storage_url": "URL", "predictor_url": "URL", "request_log": "BOOL", "require_keys": "BOOL",
+    "database_url": "URL", "storage_url": "URL", "predictor_url": "URL", "ray_address": "URL",
+    "request_log": "BOOL", "require_keys": "BOOL", "allowed_hosts": "NAME", "allowed_origins": "URL",
+    "trainer_variables": "NAME", "trusted_proxies": "ADDRESS",
+    "slurm_partition": "NAME", "slurm_account": "NAME", "slurm_options": "OPTIONS",
     "run_storage": "URL", "run_scratch": "DIR",
-    "allowed_hosts": "NAME", "allowed_origins": "URL", "trainer_variables": "NAME", "trusted_proxies": "ADDRESS",
 }  # fmt: skip
 
 ONLY_VARIABLES = frozenset({"predictor_secret"})

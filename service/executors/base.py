@@ -6,9 +6,9 @@ An executor is registered under a name, see `service.executors.registry`.
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
-from service.resources import ResourceCounts
+from service.resources import NODES, ResourceCounts
 from service.settings import Settings
 
 
@@ -35,7 +35,9 @@ class AttemptSpec:
             variable that makes devices visible.
         cwd: the working directory of the command.
         grace_s: the grace period: time for the command to exit after SIGTERM before its whole process tree is killed.
-        resources: the resources that it may use.
+        resources: the resources that it may use, over all of its nodes.
+        num_nodes: the number of nodes on which it runs; on each of them, the executor starts the command below
+            `pipelines.node_launcher`. 1 needs no launcher.
         devices: the devices that `assign` has given to it.
         start_until: time of the monotonic clock of this host after which the command must not be started any more, as
             another supervisor may have started it; None without a limit.
@@ -49,6 +51,12 @@ class AttemptSpec:
     resources: ResourceCounts
     devices: tuple[str, ...] = ()
     start_until: float | None = None
+    num_nodes: int = 1
+
+    @property
+    def resources_per_node(self) -> ResourceCounts:
+        """The resources that it may use on each of its nodes."""
+        return {name: count // self.num_nodes for name, count in self.resources.items() if name != NODES}
 
 
 @dataclass(frozen=True)
@@ -59,11 +67,34 @@ class Observation:
     `alive`: it is running. `exited`: the command has exited with `exit_code` (negative if a signal terminated it), and
     all of its processes have exited. `lost`: it died without an exit code; some of its processes may be running until
     `sweep`.
+
+    Attributes:
+        was_preempted: whether the system has ended it to run something else, so that it spends no retry.
+        reason: for `lost`, a sentence about the end from the system that ran it.
     """
 
     kind: Literal["absent", "pending", "alive", "exited", "lost"]
     exit_code: int | None = None
     ran_out_of_memory: bool = False
+    was_preempted: bool = False
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A system that runs attempts, which `pyramidion serve` starts and stops together with the service.
+
+    Attributes:
+        name: for messages.
+        command: the command line of its process, which ends with its whole system on SIGTERM.
+        settings: settings by which the processes of the service reach it.
+        environment: further variables of these processes and of its own.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    settings: Mapping[str, Any]
+    environment: Mapping[str, str]
 
 
 class Executor(Protocol):
@@ -73,6 +104,8 @@ class Executor(Protocol):
     everything that must outlive a process is stored in the folders of the attempts or in the system that runs them.
 
     Attributes:
+        engine: optional, a class method of the settings that returns the `Engine` of a whole service, or None. It may
+            raise RequirementsNotMet.
         is_bound_to_host: whether an attempt can be observed only on the host that started it. Then a supervisor on
             another host does not take over while such attempts are active. True if the attribute is missing.
     """
@@ -88,7 +121,10 @@ class Executor(Protocol):
         """Return the executor of a service."""
 
     def capacity(self) -> ResourceCounts:
-        """Return the resources that attempts may use in total, in use or not; `cpus` is at least 1."""
+        """Return the resources that attempts may use in total, in use or not; `cpus` is at least 1.
+
+        `nodes` is the largest number of nodes of one attempt; if it is missing, attempts run on one node.
+        """
 
     def assign(self, resources: ResourceCounts, in_use: Collection[str]) -> tuple[str, ...]:
         """Return the devices for an attempt whose resources fit; empty if another system chooses them.

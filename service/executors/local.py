@@ -30,7 +30,7 @@ from service.executors.process_tree import (
     writes_to,
 )
 from service.executors.shim_contract import END, HELD, INHERITED, KILL, order_of
-from service.resources import CPUS, GPUS, ResourceCounts
+from service.resources import CPUS, GPUS, NODES, ResourceCounts
 from service.settings import Settings
 
 SWEEP_S = 1.0
@@ -43,12 +43,13 @@ class LocalExecutor:
     Args:
         cpus: cores that attempts may use in total; None for all that this process may use.
         gpus: GPUs that attempts may use in total; None for all GPUs of this host.
+        driver: a process whose end stops the attempts that are started here; None if they outlive every other process.
     """
 
     is_bound_to_host = True
 
-    def __init__(self, cpus: int | None = None, gpus: int | None = None) -> None:
-        self._cpus = cpus or num_cores()
+    def __init__(self, cpus: int | None = None, gpus: int | None = None, driver: Process | None = None) -> None:
+        self._cpus, self._driver = cpus or num_cores(), driver
         self._gpu_ids = gpu_uuids()[:gpus] if gpus != 0 else ()
         self._boot_id = boot_id()
         self._shims: list[subprocess.Popen[bytes]] = []
@@ -63,7 +64,7 @@ class LocalExecutor:
         return cls(settings.cpus, settings.gpus)
 
     def capacity(self) -> ResourceCounts:
-        return {CPUS: self._cpus, GPUS: len(self._gpu_ids)}
+        return {CPUS: self._cpus, GPUS: len(self._gpu_ids), NODES: 1}
 
     def assign(self, resources: ResourceCounts, in_use: Collection[str]) -> tuple[str, ...]:
         """Return the UUIDs of the first GPUs that are not in use."""
@@ -86,7 +87,8 @@ class LocalExecutor:
             return
         marker = {ATTEMPT_DIR_VARIABLE: str(folder)}
         needed = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        order = {**order_of(spec, ",".join(spec.devices)), "start_until": spec.start_until}
+        driver = None if self._driver is None else [self._driver.pid, start_ticks(self._driver)]
+        order = {**order_of(spec, ",".join(spec.devices)), "start_until": spec.start_until, "driver": driver}
         with os.fdopen(os.memfd_create("order"), "w+b") as stdin, AttemptDir(folder).log.open("ab") as log:
             stdin.write(json.dumps(order).encode())
             stdin.seek(0)

@@ -1,7 +1,7 @@
 """Executors by name. Other packages add theirs with an entry point in the group `pyramidion.executors`:
 
     [project.entry-points."pyramidion.executors"]
-    slurm = "my_package.slurm:SlurmExecutor"
+    other = "my_package.other:OtherExecutor"
 
 The value names a class with the methods of `service.executors.base.Executor`.
 """
@@ -9,14 +9,20 @@ The value names a class with the methods of `service.executors.base.Executor`.
 from importlib.metadata import EntryPoint, entry_points
 
 from pipelines.base.errors import ConfigError, FieldProblem
-from service.executors.base import Executor, RequirementsNotMet
+from service.executors.base import Engine, Executor, RequirementsNotMet
+from service.executors.live_capacity import LiveCapacity
 from service.resources import GPUS, ResourceCounts
 from service.settings import Settings
 
 GROUP = "pyramidion.executors"
-BUILT_IN = {"local": "service.executors.local:LocalExecutor"}
+BUILT_IN = {
+    "local": "service.executors.local:LocalExecutor",
+    "ray": "service.executors.ray.executor:RayExecutor",
+    "slurm": "service.executors.slurm.executor:SlurmExecutor",
+}
 """Executors of this package. Its metadata lists them too, but a source tree that is not installed has no metadata."""
 
+CAPACITY_FILE = "capacity.json"
 SETTING = "--executor or PYRAMIDION_EXECUTOR"
 
 
@@ -48,8 +54,21 @@ def check_executor(settings: Settings) -> None:
     try:
         load_executor(settings.executor).check_requirements(settings)
     except RequirementsNotMet as error:
-        problem = f"the executor {settings.executor!r} cannot be used here: {error}"
-        raise ConfigError(FieldProblem(SETTING, problem)) from error
+        raise _cannot_be_used(settings, error) from error
+
+
+def engine_of_service(settings: Settings) -> Engine | None:
+    """Return the system that a whole service starts for its executor, if any; raises ConfigError."""
+    executor = load_executor(settings.executor)
+    try:
+        engine: Engine | None = executor.engine(settings) if hasattr(executor, "engine") else None
+    except RequirementsNotMet as error:
+        raise _cannot_be_used(settings, error) from error
+    return engine
+
+
+def _cannot_be_used(settings: Settings, error: RequirementsNotMet) -> ConfigError:
+    return ConfigError(FieldProblem(SETTING, f"the executor {settings.executor!r} cannot be used here: {error}"))
 
 
 def create_executor(settings: Settings) -> Executor:
@@ -60,13 +79,14 @@ def create_executor(settings: Settings) -> Executor:
 def capacity_of_service(settings: Settings) -> ResourceCounts:
     """Return the resources that jobs may use in total, also on a host where only the API runs.
 
-    Such a host may have no GPU although the supervisors' host has some; then the setting says how many.
+    Such a host may have no GPU although the supervisors' host has some; then the setting says how many. The counts of
+    an executor of other hosts change as its cluster does.
 
     Raises:
         ConfigError: as `load_executor`.
     """
     executor = create_executor(settings)
+    if not getattr(executor, "is_bound_to_host", True):
+        return LiveCapacity(executor, settings.root / CAPACITY_FILE)
     capacity = executor.capacity()
-    if getattr(executor, "is_bound_to_host", True) and not capacity.get(GPUS):
-        return {**capacity, GPUS: settings.gpus or 0}
-    return capacity
+    return capacity if capacity.get(GPUS) else {**capacity, GPUS: settings.gpus or 0}

@@ -10,7 +10,7 @@ from service.jobs.errors import InvalidJob, JobProblem
 from service.jobs.kinds.base import JobKind
 from service.jobs.kinds.fit import FitKind
 from service.jobs.kinds.registry import job_kind
-from service.resources import CPUS, GPUS, ResourceCounts
+from service.resources import CPUS, GPUS, ResourceCounts, available
 from service.settings import Settings
 from service.store.dataset_records import JobImages
 from service.store.records import NewJob
@@ -24,7 +24,7 @@ class JobSubmission:
 
     Attributes:
         config: the document.
-        resources: counts by name; the default of the job's kind applies to those that are missing.
+        resources: counts by name on each node; the default of the job's kind applies to those that are missing.
         timeout_s: time limit, from the start of the first attempt.
         kind: see `service.jobs.kinds.registry`.
         config_at: the path of the document in the request, for problems.
@@ -72,9 +72,9 @@ def check_submission(
     except InvalidJob as error:
         located = [problem.below(*submission.config_at) for problem in error.problems]
         raise InvalidJob([*located, *problems]) from error
-    if problems:
-        raise InvalidJob(problems)
     resources = {**kind.default_resources(capacity), **submission.resources}
+    if problems := problems or resource_problems(resources, capacity, checked.num_nodes):
+        raise InvalidJob(problems)
     return NewJob(
         name=checked.name,
         config=checked.config,
@@ -85,6 +85,7 @@ def check_submission(
         kind=kind.name,
         dataset_id=dataset_id,
         images=submission.images,
+        num_nodes=checked.num_nodes,
     )
 
 
@@ -98,7 +99,9 @@ def check_variant(checked: NewJob, config: Mapping[str, Any], settings: Settings
     if checked.dataset_id is not None:
         roots = settings.model_copy(update={"data_roots": data_roots_of_jobs(settings)})
     found = job_kind(checked.kind).check(config, roots, capacity)
-    return replace(checked, name=found.name, config=found.config)
+    if problems := resource_problems({CPUS: checked.cpus, GPUS: checked.gpus}, capacity, found.num_nodes):
+        raise InvalidJob(problems)
+    return replace(checked, name=found.name, config=found.config, num_nodes=found.num_nodes)
 
 
 def _find_dataset(named: str, kind: JobKind, datasets: FindDataset) -> UsableDataset:
@@ -108,14 +111,26 @@ def _find_dataset(named: str, kind: JobKind, datasets: FindDataset) -> UsableDat
         raise InvalidJob([JobProblem(kind.dataset_field, str(error))]) from error
 
 
-def resource_problems(wanted: ResourceCounts, capacity: ResourceCounts) -> list[JobProblem]:
-    """Return a problem for each resource that exceeds the server's capacity."""
+def resource_problems(per_node: ResourceCounts, capacity: ResourceCounts, num_nodes: int = 1) -> list[JobProblem]:
+    """Return a problem for each resource that a job requests beyond the server's capacity.
+
+    Args:
+        per_node: the resources on each node.
+        capacity: of the server.
+        num_nodes: number of nodes of the job.
+    """
     return [
-        JobProblem(
-            ("resources", name),
-            f"got {count}, but this server has {capacity.get(name, 0)} for all jobs together, so the job would wait "
-            f"forever; request at most {capacity.get(name, 0)}",
-        )
-        for name, count in wanted.items()
-        if count > capacity.get(name, 0)
+        JobProblem(("resources", name), _excess(count, available(capacity, name), num_nodes))
+        for name, count in per_node.items()
+        if count * num_nodes > available(capacity, name)
     ]
+
+
+def _excess(count: int, limit: int, num_nodes: int) -> str:
+    got, most = f"got {count}", f"{limit // num_nodes}"
+    if num_nodes > 1:
+        got, most = f"{got} for each of {num_nodes} nodes", f"{most} for each node"
+    return (
+        f"{got}, but this server has {limit} for all jobs together, so the job would wait forever; request at most "
+        f"{most}"
+    )

@@ -220,7 +220,7 @@ class Jobs:
         config, used = self._store.config(job_id), self._datasets.of_job(job.id)
         new = NewJob(
             job.name, config, job.priority, job.cpus, job.gpus, job.timeout_s, job.id, job.kind,
-            dataset_id=None if used is None else used.id, tenant=job.tenant,
+            dataset_id=None if used is None else used.id, tenant=job.tenant, num_nodes=job.num_nodes,
         )  # fmt: skip
         return self.queue(principal, new, key)
 

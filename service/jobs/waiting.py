@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from service.jobs.supervisor_watch import SupervisorWatch
 from service.principal import LOCAL_USER, Principal
-from service.resources import ResourceCounts, shortages, total
+from service.resources import NODES, ResourceCounts, available, remaining, shortages, total
 from service.states import JobStatus
 from service.store.dataset_records import DatasetStatus
 from service.store.datasets import DatasetStore
@@ -41,9 +41,11 @@ def waits_for(
     if ahead := store.jobs_ahead(job):
         reasons.append("1 job is ahead" if ahead == 1 else f"{ahead} jobs are ahead")
     holders = store.holders()
-    held_in_all = total(holder.resources for holder in holders)
-    free = {name: max(0, count - held_in_all.get(name, 0)) for name, count in capacity.items()}
+    free = remaining(capacity, total(holder.resources for holder in holders))
     for name in shortages(job.resources, free):
+        if name == NODES:
+            reasons.append(f"needs {job.num_nodes} nodes, and this server has {available(capacity, NODES)}")
+            continue
         held = {holder.id: holder.resources[name] for holder in holders if principal.sees(holder.tenant)}
         needed = f"needs {job.resources[name]} of {capacity.get(name, 0)} {name}, {free.get(name, 0)} are free"
         others = sum(holder.resources[name] for holder in holders if not principal.sees(holder.tenant))

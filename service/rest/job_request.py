@@ -13,14 +13,16 @@ from service.rest.schemas import Request
 class ResourcesRequest(Request):
     """Resources that a job requests; a missing value is the server's default."""
 
-    cpus: Annotated[int, Field(ge=1)] | None = Field(None, description="CPU cores, and threads of the trainer")
-    gpus: Annotated[int, Field(ge=0)] | None = Field(None, description="number of GPUs")
+    cpus: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="CPU cores, and threads of the trainer, of each node"
+    )
+    gpus: Annotated[int, Field(ge=0)] | None = Field(None, description="number of GPUs of each node")
     timeout_s: Annotated[float, Field(gt=0)] | None = Field(
         None, description="maximum seconds from the start of the first attempt to the end of the job"
     )
 
     def counts(self) -> dict[str, int]:
-        """Return the counts that are requested, by resource."""
+        """Return the counts that are requested for each node, by resource."""
         counts = {CPUS: self.cpus, GPUS: self.gpus}
         return {name: count for name, count in counts.items() if count is not None}
 

@@ -39,8 +39,9 @@ class PriorityRequest(Request):
 class Resources(Answer):
     """Resources that a job uses while it runs."""
 
-    cpus: int = Field(description="CPU cores")
-    gpus: int = Field(description="number of GPUs")
+    cpus: int = Field(description="CPU cores of each node")
+    gpus: int = Field(description="number of GPUs of each node")
+    nodes: int = Field(1, description="number of nodes, `trainer.num_nodes` of the document")
     timeout_s: float | None = Field(description="maximum seconds from the start of the first attempt; null: unlimited")
 
 
@@ -260,6 +261,7 @@ class Capabilities(Answer):
     version: str = Field(description="version of the program")
     cpus: int = Field(description="CPU cores that all jobs may use together")
     gpus: int = Field(description="GPUs that all jobs may use together")
+    nodes: int = Field(1, description="largest number of nodes of one job")
     default_cpus: int = Field(description="CPU cores of a job that requests none")
     default_gpus: int = Field(description="GPUs of a job that requests none")
     job_kinds: list[str] = Field(["fit"], description="kinds of jobs that this server runs")

@@ -18,7 +18,7 @@ from pipelines.run_folder.layout import AttemptDir, RunDir
 from pipelines.run_folder.log_text import log_tail
 from service.child_process import python_command
 from service.executors.base import AttemptSpec, Executor, ExecutorUnavailable, Observation
-from service.resources import ResourceCounts
+from service.resources import NODES, ResourceCounts
 from service.run_sync.commits import JobObjects
 from service.run_sync.opening import run_objects, run_storage_url, scratch_root
 from service.run_sync.order import KEPT, STORAGE_FAILED, NodeOrder
@@ -59,7 +59,8 @@ class SyncedExecutor:
         raise NotImplementedError("use with_run_storage")
 
     def capacity(self) -> ResourceCounts:
-        return self._inner.capacity()
+        """Return the resources of the inner executor, on one node: only one node pushes a run folder."""
+        return {**self._inner.capacity(), NODES: 1}
 
     def assign(self, resources: ResourceCounts, in_use: Collection[str]) -> tuple[str, ...]:
         return self._inner.assign(resources, in_use)

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from service.child_process import child_environment, python_command
-from service.executors.registry import check_executor
+from service.executors.base import Engine
+from service.executors.registry import check_executor, engine_of_service
 from service.heartbeat import HeartbeatPipe
 from service.inherited_environment import inherited_environment
 from service.predictor_address import health_problem
@@ -24,7 +25,7 @@ from service.server.orphans import inherits_orphans, reap_orphans, stop_orphans
 from service.server.parts import WHOLE, Part
 from service.server.prerequisites import check_access, check_folders, listening, locked
 from service.settings import Settings
-from service.settings_secrets import SECRETS
+from service.settings_secrets import SECRET_SETTINGS, SECRETS
 from service.signals import Signals
 from service.states import ACTIVE
 
@@ -38,14 +39,18 @@ ATTEMPT_END_S = 5.0
 def serve(settings: Settings, parts: Sequence[Part] = WHOLE) -> int:
     """Run the service, or some of its parts, until SIGTERM, SIGINT or SIGHUP, and return 0.
 
-    Running jobs continue without the service, except in a container, where the kernel would kill them: there they stop
-    with a checkpoint.
+    Running jobs continue without the service, except in a container, where the kernel would kill them, and in an engine
+    that ends with the service: there they stop with a checkpoint.
 
     Raises:
         ConfigError: a folder is missing or cannot be created, or a setting is missing or cannot be used.
         ServeError: another service uses the root or the port, or a process of the service exits repeatedly.
     """
-    environment = child_environment({**os.environ, **settings.environment()})
+    engine = engine_of_service(settings) if parts == WHOLE else None
+    if engine is not None:
+        settings = settings.model_copy(update=dict(engine.settings))
+    more = {} if engine is None else engine.environment
+    environment = child_environment({**os.environ, **settings.environment(), **more})
     for variable in SECRETS:  # the environment has the secret itself
         environment.pop(f"{variable}_FILE", None)
     _check(settings, parts, environment)
@@ -64,12 +69,14 @@ def serve(settings: Settings, parts: Sequence[Part] = WHOLE) -> int:
             # On a full disk the holder is not written, but the service works: users can delete jobs.
             with contextlib.suppress(OSError):
                 lock.write(f"process {os.getpid()} at {settings.url_of_api}".encode())
+        if engine is not None:
+            children.append(_engine(engine, settings))
         if Part.SUPERVISOR in parts:
             command = python_command("service.supervisor.process")
             children.append(_child("supervisor", command, environment, settings))
         if Part.PREDICTOR in parts:
             children.append(_predictor(settings))
-        end = _run(children, settings, parts)
+        end = _run(children, settings, parts, engine)
     report(end)
     return 0
 
@@ -94,6 +101,13 @@ def _child(name: str, command: Sequence[str], environment: dict[str, str], setti
     )  # fmt: skip
 
 
+def _engine(engine: Engine, settings: Settings) -> Child:
+    """Return the system that runs attempts, which gets no secret of the service."""
+    environment = settings.environment(without=SECRET_SETTINGS) | dict(engine.environment)
+    inherited = inherited_environment(os.environ, settings.trainer_variables)
+    return Child(engine.name, engine.command, child_environment(inherited | environment))
+
+
 def _predictor(settings: Settings) -> Child:
     """Return the predictor, which gets no secret except its own."""
     inherited = inherited_environment(os.environ, settings.trainer_variables)
@@ -108,7 +122,7 @@ def _predictor(settings: Settings) -> Child:
     )  # fmt: skip
 
 
-def _run(children: Sequence[Child], settings: Settings, parts: Sequence[Part]) -> str:
+def _run(children: Sequence[Child], settings: Settings, parts: Sequence[Part], engine: Engine | None) -> str:
     """Keep the children running until a request to stop; return the last line of the log."""
     is_first_process = inherits_orphans()
     with Signals() as signals:
@@ -120,7 +134,8 @@ def _run(children: Sequence[Child], settings: Settings, parts: Sequence[Part]) -
                     reap_orphans([child.process.pid for child in children if child.process is not None])
                 signals.wait(min(child.due_in_s() for child in children))
             # Only the whole service knows that its jobs continue without it.
-            still_running = f"; {_count_active(settings)}" if parts == WHOLE and not is_first_process else ""
+            outlive = parts == WHOLE and not is_first_process and engine is None
+            still_running = f"; {_count_active(settings)}" if outlive else ""
         finally:
             stop(children, signals)
             if is_first_process:

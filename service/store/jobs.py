@@ -229,7 +229,7 @@ class JobStore:
 
     def slots_in_use(self) -> tuple[int, int]:
         """Return the cores and GPUs of all active jobs."""
-        sums = [func.coalesce(func.sum(column), 0) for column in (jobs.c.cpus, jobs.c.gpus)]
+        sums = [func.coalesce(func.sum(column * jobs.c.num_nodes), 0) for column in (jobs.c.cpus, jobs.c.gpus)]
         with reading(self._engine) as connection:
             cpus, gpus = connection.execute(select(*sums).where(jobs.c.status.in_(sorted(ACTIVE)))).one()
         return int(cpus), int(gpus)

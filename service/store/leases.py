@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, Select, func, insert, select, update
 
 from pipelines.run_folder.events import TrainerEvent, parse_event
 from service.boot_clock import boot_id, uptime_s
-from service.resources import CPUS, GPUS, ResourceCounts
+from service.resources import CPUS, GPUS, NODES, ResourceCounts, available
 from service.states import ACTIVE, TERMINAL, FailureKind, JobStatus, Writer, may_move
 from service.store.database import reading, writing
 from service.store.dataset_records import DatasetStatus
@@ -71,7 +71,9 @@ class LeasedStore:
             is_later = (jobs.c.priority == after.priority) & (jobs.c.number > after.number)
             query = query.where((jobs.c.priority < after.priority) | is_later)
         if within is not None:
-            query = query.where(jobs.c.cpus <= within.get(CPUS, 0), jobs.c.gpus <= within.get(GPUS, 0))
+            for name, column in ((CPUS, jobs.c.cpus), (GPUS, jobs.c.gpus)):
+                query = query.where(column * jobs.c.num_nodes <= available(within, name))
+            query = query.where(jobs.c.num_nodes <= available(within, NODES))
         return self._jobs(query.order_by(jobs.c.priority.desc(), jobs.c.number).limit(limit))
 
     def problem_of_dataset(self, job: Job) -> str | None:

@@ -35,6 +35,7 @@ def insert_job(connection: Connection, new: NewJob, by: Principal) -> Job:
         "priority": new.priority,
         "cpus": new.cpus,
         "gpus": new.gpus,
+        "num_nodes": new.num_nodes,
         "timeout_s": new.timeout_s,
         "retry_of": new.retry_of,
         "created_at": now,

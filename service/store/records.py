@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from service.principal import LOCAL_TENANT
-from service.resources import CPUS, GPUS, ResourceCounts
+from service.resources import CPUS, GPUS, ResourceCounts, on_nodes
 from service.states import JobStatus
 from service.store.dataset_records import JobImages
 
@@ -14,7 +14,7 @@ Outcome = Literal["succeeded", "stopped", "failed", "lost", "cancelled"]
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job that was checked and can be put into the queue."""
+    """A job that was checked and can be put into the queue; `cpus` and `gpus` are those of each of its nodes."""
 
     name: str
     config: dict[str, Any]
@@ -29,11 +29,12 @@ class NewJob:
     """The owner; None is the tenant of the submitter."""
     images: JobImages | None = None
     """The data set of a job with which its images are uploaded; `dataset_id` is None then."""
+    num_nodes: int = 1
 
 
 @dataclass(frozen=True)
 class Job:
-    """A row of `jobs` without its document; see `tables.jobs`."""
+    """A row of `jobs` without its document; see `tables.jobs`. `cpus` and `gpus` are those of each node."""
 
     number: int
     id: str
@@ -62,11 +63,12 @@ class Job:
     kind: str = "fit"
     tenant: str = LOCAL_TENANT
     key_id: str | None = None
+    num_nodes: int = 1
 
     @property
     def resources(self) -> ResourceCounts:
-        """The resources that the job holds while it is active."""
-        return {CPUS: self.cpus, GPUS: self.gpus}
+        """The resources that the job holds on all of its nodes while it is active."""
+        return on_nodes({CPUS: self.cpus, GPUS: self.gpus}, self.num_nodes)
 
     @property
     def is_settled(self) -> bool:

@@ -96,7 +96,10 @@ class LeasedSweepStore:
             found = trials_of(connection, sweep.id)
             active = {t.job_id: t for t in found if t.state is TrialState.RUNNING and t.job_id is not None}
             query = select(events.c.job_id, events.c.seq, events.c.epoch, events.c.data).where(
-                events.c.job_id.in_(active), events.c.kind == _METRIC
+                events.c.job_id.in_(active),
+                events.c.kind == _METRIC,
+                events.c.seq
+                > min((trial.reports[-1].seq if trial.reports else 0 for trial in active.values()), default=0),
             )
             rows = connection.execute(query.order_by(events.c.seq)).all() if active else []
         new: dict[int, list[Report]] = {}

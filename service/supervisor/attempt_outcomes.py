@@ -2,7 +2,7 @@
 
 cancel requested    cancelled, no matter how the attempt ended
 0 and a result      succeeded
-75                  queued again, without spending a retry
+75, or preempted    queued again, without spending a retry
 anything else       failed, if another attempt would fail in the same way (`FINAL_FAILURES`) or none remains;
                     otherwise queued again after a pause
 """
@@ -72,6 +72,9 @@ def outcome_of_exit(
     if seen.exit_code == ExitCode.STOPPED and not is_over_time(job, elapsed_s):
         message = "stopped after writing a checkpoint; the next attempt resumes from it"
         return AttemptOutcome("stopped", JobStatus.QUEUED, message, not_before=now + settings.retry_delay_s)
+    if seen.was_preempted and not is_over_time(job, elapsed_s):
+        message = "preempted by the cluster; the next attempt resumes from the last checkpoint"
+        return AttemptOutcome("stopped", JobStatus.QUEUED, message, not_before=now + settings.retry_delay_s)
     failure = _failure(job, seen, run_dir.attempt(job.attempt), elapsed_s)
     return outcome_of_failure(job, failure, settings, now, outcome="lost" if seen.kind == "lost" else "failed")
 
@@ -116,10 +119,8 @@ def _cause(seen: Observation, folder: Path) -> FailureReason:
     if reported is not None:
         return reported
     if seen.kind == "lost":
-        return (
-            FailureKind.KILLED,
-            "the attempt died without an exit code: it was killed, the machine was restarted, or the disk was full",
-        )
+        cause = seen.reason or "it was killed, the machine was restarted, or the disk was full"
+        return FailureKind.KILLED, _cut(f"the attempt died without an exit code: {cause}")
     code = seen.exit_code
     if code is None:
         return FailureKind.INTERNAL, "the attempt's run.json is missing: its folder was removed while it ran"

@@ -64,6 +64,7 @@ def attempt_spec(
         resources=job.resources,
         devices=tuple(devices),
         start_until=start_until,
+        num_nodes=job.num_nodes,
     )
 
 

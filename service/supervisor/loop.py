@@ -33,6 +33,8 @@ MAX_PAUSE_S = 10.0
 """Maximum pause before a job or the database is tried again after errors."""
 UNAVAILABLE_PAUSE_S = 2.0
 """Pause before an executor that did not answer is asked about a job again."""
+REPORT_EVERY_S = 10.0
+"""Time between two reports that an executor does not answer."""
 MAX_ERRORS_AT_START = 5
 MAX_ERRORS = 10
 """Number of errors of one attempt in a row after which it is ended; with their pauses they take about a minute."""
@@ -66,6 +68,7 @@ class Supervisor:
         self._pauses = Pauses(settings.retry_delay_s)
         self._settle_at = 0.0
         self._orphans_at = 0.0
+        self._report_at = 0.0
 
     def adopt(self) -> None:
         """Take over the active jobs of an earlier supervisor, stop orphaned attempts, and watch every attempt once.
@@ -133,9 +136,11 @@ class Supervisor:
         try:
             capacity = self._executor.capacity()
         except ExecutorUnavailable as error:
-            log.warning("no job starts: %s", error)
+            if time.monotonic() >= self._report_at:
+                self._report_at = time.monotonic() + REPORT_EVERY_S
+                log.warning("no job starts: %s", error)
             return
-        if sum(job.cpus for job in active) >= capacity[CPUS]:
+        if sum(job.resources[CPUS] for job in active) >= capacity[CPUS]:
             # Each job needs a core, so the queue need not be read.
             return
         starts = next_starts(self._queue_page, active, capacity, self._pauses.is_over)

@@ -7,14 +7,15 @@ smaller jobs after it cannot starve it:
   that need only cores continue to start.
 - If it lacks only cores, all free resources are reserved, and no other job starts.
 
-A job that requests more than the total capacity waits without delaying others: a later service may have more. However
-many jobs wait in front, the queue is read until the free resources are in use or reserved.
+A job that requests more than the total capacity, or more nodes than there are, waits without delaying others: a later
+service may have more. However many jobs wait in front, the queue is read until the free resources are in use or
+reserved.
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from service.resources import CPUS, ResourceCounts, shortages, total
+from service.resources import CPUS, ResourceCounts, remaining, shortages, total
 from service.store.records import Job
 
 QueuePage = Callable[[Job | None, ResourceCounts], Sequence[Job]]
@@ -32,9 +33,8 @@ def next_starts(
         capacity: the resources that jobs may use in total.
         may_start: returns False for a job that pauses before its next attempt.
     """
-    used = total(job.resources for job in active)
-    # Jobs of an earlier service with more resources may hold more than there is now.
-    free = {name: max(0, count - used.get(name, 0)) for name, count in capacity.items()}
+    # Jobs of an earlier service with more resources may hold more than there is now; then nothing is free.
+    free = remaining(capacity, total(job.resources for job in active))
     within = dict(capacity)
     starts: list[Job] = []
     last: Job | None = None
@@ -53,7 +53,7 @@ def next_starts(
                 # Every job after this one needs a core.
                 return starts
             starts.append(job)
-            free = {name: count - job.resources.get(name, 0) for name, count in free.items()}
+            free = remaining(free, job.resources)
     return starts
 
 

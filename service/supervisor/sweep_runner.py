@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from pipelines.base.errors import ConfigError
+from pipelines.base.quantities import quantity
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.sweep import SweepSpec
 from pipelines.spec.sweep_documents import trial_document, trial_name
@@ -54,6 +55,7 @@ class SweepRunner:
         self._settings, self._jobs, self._sweeps, self._leased = settings, jobs, sweeps, leased
         self._capacity, self._tracking = capacity, tracking
         self._replayed: dict[str, int] = {}
+        self._errors: dict[str, str] = {}
 
     def round(self) -> None:
         """Advance every running sweep as far as possible without waiting; errors of one do not affect others.
@@ -65,10 +67,13 @@ class SweepRunner:
         for sweep in self._leased.running():
             try:
                 self._advance(sweep)
+                self._errors.pop(sweep.id, None)
             except (Superseded, StoreUnavailable):
                 raise
             except Exception as error:
-                log.exception("sweep %s: %s", sweep.id, error)
+                if self._errors.get(sweep.id) != str(error):
+                    log.exception("sweep %s: %s; it is tried again every second", sweep.id, error)
+                    self._errors[sweep.id] = str(error)
         self._tracking.settle(self._sweeps)
 
     def _advance(self, sweep: Sweep) -> None:
@@ -140,7 +145,8 @@ class SweepRunner:
         if self._replayed.get(sweep.id) != num_reports:
             for trial in to_prune(spec, trials):
                 last = trial.reports[-1]
-                message = f"pruned: {spec.metric} = {last.value:.6g} after {last.epoch + 1} epochs is worse than others"
+                after = quantity(last.epoch + 1, "epoch")
+                message = f"pruned: {spec.metric} = {last.value:.6g} after {after} is worse than others"
                 self._leased.request_pruning(sweep, trial.number, message)
                 log.info("sweep %s: trial %d is %s", sweep.id, trial.number, message)
                 pruning.append(trial)

@@ -3,7 +3,7 @@
 All calls are made by the MLflow worker, which repeats them until they succeed; nothing here waits for MLflow.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from pipelines.run_folder.tracking_files import RunStatus
@@ -38,7 +38,8 @@ class SweepTracking:
         self._runs = SweepRuns(worker.store)
         self._opened: dict[str, str] = {}
         self._closed: dict[str, RunStatus] = {}
-        self._nested: set[str] = set()
+        self._requested: set[str] = set()
+        """Names of calls that the worker makes or has made; it repeats them by itself."""
 
     def follow(self, sweep: Sweep, spec: SweepSpec, trials: Sequence[SweepTrial], jobs: Mapping[str, Job]) -> None:
         """Open the run of a sweep, and nest the new runs of its trials below it."""
@@ -46,15 +47,15 @@ class SweepTracking:
         if tracking is None:
             return
         if sweep.mlflow_run_id is None:
-            if sweep.id not in self._opened:
-                self._worker.request(
-                    f"open sweep {sweep.id}", partial(self._open, sweep.id, tracking.experiment, sweep.name)
-                )
+            self._request(f"open sweep {sweep.id}", partial(self._open, sweep.id, tracking.experiment, sweep.name))
             return
         for run_id, tags in _runs_of(sweep, trials, jobs):
-            if run_id not in self._nested:
-                self._nested.add(run_id)
-                self._worker.request(f"nest {run_id}", partial(self._runs.nest, run_id, sweep.mlflow_run_id, tags))
+            self._request(f"nest {run_id}", partial(self._runs.nest, run_id, sweep.mlflow_run_id, tags))
+
+    def _request(self, name: str, call: Callable[[], None]) -> None:
+        if name not in self._requested:
+            self._requested.add(name)
+            self._worker.request(name, call)
 
     def settle(self, sweeps: SweepStore) -> None:
         """Record runs that were opened, and send the final statuses of ended sweeps to MLflow."""
@@ -71,7 +72,7 @@ class SweepTracking:
             best = best_trial(spec, trials)
             metrics = {} if best is None or best.value is None else {spec.metric or "": best.value}
             tags = {} if best is None else {BEST_TAG: str(best.number)}
-            self._worker.request(f"close sweep {sweep.id}", partial(self._close, sweep, nested, metrics, tags))
+            self._request(f"close sweep {sweep.id}", partial(self._close, sweep, nested, metrics, tags))
 
     def _open(self, sweep_id: str, experiment: str, run_name: str) -> None:
         self._opened[sweep_id] = self._runs.open(sweep_id, experiment, run_name)

@@ -20,8 +20,7 @@ from pipelines.data.dataset.index import build_index
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
-from pipelines.run.folder_setup import RUN_DIR_VARIABLE
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import RUN_DIR_VARIABLE, RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document, write_yaml
 from pipelines.tracking.mlflow_store import Store, find_store

@@ -18,7 +18,7 @@ import pytest
 
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE as MARK
 from service.child_process import child_environment, python_command
-from service.executors.process_tree import find_process, kill, processes, variable_of
+from service.executors.process_tree import find_process, kill, processes, start_ticks, variable_of
 from tests.service.waiting import TIMEOUT_S, wait_until
 
 LOUD_GRANDCHILD = "setsid -f sh -c 'trap \"\" TERM; echo $$ grandchild; sleep 600; sleep 600'"
@@ -105,6 +105,16 @@ def test_exit_json_has_exit_code_time_and_memory(shim: Shim) -> None:
 def test_sigterm_is_passed_to_the_command(shim: Shim) -> None:
     shim.shell(POLITE).until_it_says("ready")
     shim.process.terminate()
+    assert shim.ending()["code"] == 75
+    assert shim.log == "ready\nasked\n"
+
+
+def test_end_of_the_driver_stops_the_command(shim: Shim) -> None:
+    with subprocess.Popen(["sleep", "600"]) as driver:
+        process = find_process(driver.pid)
+        assert process is not None
+        shim.start("sh", "-c", POLITE, driver=[driver.pid, start_ticks(process)]).until_it_says("ready")
+        driver.kill()
     assert shim.ending()["code"] == 75
     assert shim.log == "ready\nasked\n"
 

@@ -72,7 +72,7 @@ async def submit_job(
     if dry_run:
         _require_dry_run(body.kind)
         new = await check_in_pools(pools, jobs, principal, submission)
-        resources = Resources(cpus=new.cpus, gpus=new.gpus, timeout_s=new.timeout_s)
+        resources = Resources(cpus=new.cpus, gpus=new.gpus, nodes=new.num_nodes, timeout_s=new.timeout_s)
         found = await dry_runs.run(request, new.config, submission.config_at)
         report = DryRun.model_validate({**found, "resources": resources})
         return Response(report.model_dump_json(), media_type="application/json")

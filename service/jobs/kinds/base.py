@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.training import TrackingSpec
 from service.datasets.usable import UsableDataset
-from service.resources import CPUS, GPUS, ResourceCounts
+from service.resources import CPUS, GPUS, NODES, ResourceCounts, available
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,10 +28,12 @@ class CheckedDocument:
     Attributes:
         name: the name of the job.
         config: the document to store, in which names that may change their meaning are pinned.
+        num_nodes: number of nodes on which the job runs.
     """
 
     name: str
     config: dict[str, Any]
+    num_nodes: int = 1
 
 
 class JobKind(ABC):
@@ -91,10 +93,10 @@ class JobKind(ABC):
         """
 
     def default_resources(self, capacity: ResourceCounts) -> dict[str, int]:
-        """Return the resources of a job that requests none: one GPU if the server has any, with its share of the
-        cores."""
+        """Return the resources, on each node, of a job that requests none: one GPU if the server has any, with its
+        share of the cores; on a server without GPUs, the cores of one node."""
         gpus = capacity.get(GPUS, 0)
-        return {CPUS: max(1, capacity[CPUS] // max(1, gpus)), GPUS: min(1, gpus)}
+        return {CPUS: max(1, capacity[CPUS] // max(gpus, available(capacity, NODES))), GPUS: min(1, gpus)}
 
     def has_result(self, run_dir: RunDir) -> bool:
         """Return whether the run folder has the result of a complete job."""

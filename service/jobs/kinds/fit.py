@@ -20,7 +20,7 @@ from service.datasets.usable import UsableDataset
 from service.jobs.document_paths import document_problems
 from service.jobs.errors import InvalidJob, JobProblem
 from service.jobs.kinds.base import CheckedDocument, JobKind
-from service.resources import CPUS, ResourceCounts
+from service.resources import CPUS, NODES, ResourceCounts, available
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class FitKind(JobKind):
         if RECIPE in document:
             # The attempt completes the document, because that reads the data.
             document = {"name": spec.name, **document}
-        return CheckedDocument(spec.name, document)
+        return CheckedDocument(spec.name, document, spec.trainer.num_nodes)
 
     def dataset(self, config: Mapping[str, Any]) -> str | None:
         data = config.get("data")
@@ -96,14 +96,20 @@ class FitKind(JobKind):
 
 
 def _device_problems(spec: JobSpec, capacity: ResourceCounts) -> list[JobProblem]:
-    """Return a problem if the trainer would start more processes than the server has cores.
+    """Return a problem if the trainer needs more nodes than the server has, or more processes than it has cores.
 
     Nothing else limits the number of CPU processes.
     """
-    wanted, cpus = spec.trainer.devices, capacity[CPUS]
+    num_nodes, nodes = spec.trainer.num_nodes, available(capacity, NODES)
+    if num_nodes > nodes:
+        message = f"got {num_nodes}, but a job of this server runs on at most {nodes} node(s); write at most {nodes}"
+        advice = ", or use a server whose executor starts jobs on several nodes" if nodes == 1 else ""
+        return [JobProblem(("trainer", "num_nodes"), message + advice)]
+    wanted, cpus = spec.trainer.devices, capacity[CPUS] // num_nodes
     if not isinstance(wanted, int) or wanted <= cpus:
         return []
-    message = f"got {wanted} processes, but this server has {cpus} cores for all jobs together; write at most {cpus}"
+    shared = "for all jobs together" if num_nodes == 1 else f"for each of {num_nodes} nodes"
+    message = f"got {wanted} processes, but this server has {cpus} cores {shared}; write at most {cpus}"
     return [JobProblem(("trainer", "devices"), message)]
 
 

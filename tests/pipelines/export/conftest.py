@@ -18,8 +18,6 @@ from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document
 
-Sources = Callable[..., ExportSource]
-
 
 @pytest.fixture(scope="session")
 def export_job(small: dict[str, Any]) -> JobSpec:
@@ -34,29 +32,39 @@ def export_job(small: dict[str, Any]) -> JobSpec:
 
 
 @pytest.fixture(scope="session")
-def source(export_job: JobSpec, demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportSource:
+def make_source(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[JobSpec], ExportSource]:
     """Return a model with random weights that are spread so that its detections have different scores."""
-    index, report = build_index(export_job, demo_root)
-    torch.manual_seed(0)
-    model = build_model(export_job.model, index.categories).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.03 * torch.randn_like(parameter))
-    model.temperatures = {"shapes": 1.3, "scene": 0.7}
-    folder = tmp_path_factory.mktemp("model")
-    thresholds = {"shapes": {category.name: 0.02 for category in index.categories["shapes"]}}
-    export_model(model, export_job, index.categories, folder, thresholds)
-    loaded, job, categories = load_exported(folder)
-    return ExportSource(
-        model=loaded,
-        job=job,
-        categories=categories,
-        best_thresholds=thresholds,
-        weights=ExportedModelDir(folder).weights,
-        index=index,
-        data=JobData(job.data, job.model.tasks, index),
-        fingerprints={str(split): value for split, value in report.fingerprints.items()},
-    )
+
+    def make(job: JobSpec) -> ExportSource:
+        index, report = build_index(job, demo_root)
+        torch.manual_seed(0)
+        model = build_model(job.model, index.categories).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.03 * torch.randn_like(parameter))
+        model.temperatures = {"shapes": 1.3, "scene": 0.7}
+        folder = tmp_path_factory.mktemp("model")
+        thresholds = {"shapes": {category.name: 0.02 for category in index.categories["shapes"]}}
+        export_model(model, job, index.categories, folder, thresholds)
+        loaded, job, categories = load_exported(folder)
+        return ExportSource(
+            model=loaded,
+            job=job,
+            categories=categories,
+            best_thresholds=thresholds,
+            weights=ExportedModelDir(folder).weights,
+            index=index,
+            data=JobData(job.data, job.model.tasks, index),
+            fingerprints={str(split): value for split, value in report.fingerprints.items()},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def source(export_job: JobSpec, make_source: Callable[[JobSpec], ExportSource]) -> ExportSource:
+    """Return a model of `export_job`."""
+    return make_source(export_job)
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipelines.export.evaluation import score_networks
 from pipelines.export.inputs import calibration_inputs
-from pipelines.export.parity import ParityMeter
+from pipelines.export.parity import PaddedNetwork, ParityMeter
 from pipelines.export.report import export_metrics, result_lines, write_report
 from pipelines.export.variants import ExportSource
 from pipelines.run_folder.exports_layout import ExportsDir
@@ -22,6 +23,16 @@ def test_two_networks_that_are_equal_have_equal_scores_and_no_differences(source
     assert set(first) >= {"val/shapes/AP", "val/scene/mAP"}
     parity = meter.result
     assert (parity.num_images, parity.scores, parity.boxes_px, parity.missing_detections) == (6, 0, 0, 0)
+
+
+def test_network_of_padded_images_predicts_what_a_graph_of_one_size_is_compared_with(source: ExportSource) -> None:
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    padded = torch.nn.functional.pad(images, (0, 32, 0, 0))
+    sizes = [(64, 64), (60, 50)]
+    found = PaddedNetwork(source.network, [(96, 128), (64, 96)]).predict(images, sizes, tasks=["scene"])
+    meter = ParityMeter()
+    meter.add((source.network.predict(padded, sizes, tasks=["scene"]), found))
+    assert (meter.result.num_images, meter.result.scores) == (2, 0)
 
 
 def test_images_of_calibration_are_spread_over_train_and_the_same_each_time(source: ExportSource) -> None:

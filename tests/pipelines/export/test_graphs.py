@@ -82,4 +82,6 @@ def test_network_of_every_family_is_exported(name: str, tmp_path: Path) -> None:
     case = GraphCase({"kind": {"head": "multiclass", "level": "p3"}}, tmp_path, backbone=backbone)
     assert (case.graph.fixed_size_hw is not None) == (name in ("vit_tiny", "swin_tiny"))
     for runtime in RUNTIMES:
+        if (name, runtime) == ("dcn_resnet50", "openvino"):
+            continue  # OpenVINO has no deformable convolutions, see test_openvino_file.py
         check_parity(case, runtime, SIZES[:2] if case.graph.fixed_size_hw is None else [(1, 64, 96), (3, 64, 96)])

@@ -3,16 +3,18 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipelines.export.variants import ExportSource
+from pipelines.export.variants import ExportRequest, ExportSource, export_variant
 from pipelines.inference.predictor import Predictor
 from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.runtimes.variant import load_variant, read_variant
+from pipelines.spec.job import JobSpec
 
 pytestmark = pytest.mark.integration
 
@@ -86,3 +88,17 @@ def objects(answer: Any) -> set[tuple[Any, ...]]:
 
 def test_calibration_of_scores_is_described(exports: ExportsDir) -> None:
     assert read_variant(exports.variant("openvino-fp32").path).temperatures == {"shapes": 1.3, "scene": 0.7}
+
+
+def test_graph_of_one_size_computes_what_torch_computes_for_the_same_padded_images(
+    export_job: JobSpec, make_source: Callable[[JobSpec], ExportSource], tmp_path: Path
+) -> None:
+    document = export_job.model_dump()
+    document["model"]["backbone"] = {"name": "vit_tiny", "weights": "none"}
+    document["data"]["image_size"] = [64, 96]  # the images are squares
+    source = make_source(JobSpec.model_validate(document))
+    variant = export_variant(source, ExportRequest("onnxruntime", max_drop=1), ExportsDir.of(tmp_path))
+    assert variant.sizes_hw == ((64, 96),)
+    assert variant.servable, variant.reason
+    padded = {name: pair for name, pair in variant.metrics.items() if pair.torch != pair.variant}
+    assert padded, "the metrics are compared with those of torch without padding"

@@ -14,10 +14,9 @@ import pytest
 from pipelines.data.loading.corruptions import CORRUPTIONS
 from pipelines.preflight import Inputs
 from pipelines.run.fit import FitWorkflow
-from pipelines.run.folder_setup import RUN_DIR_VARIABLE
 from pipelines.run.lightning_cli import JobCLI
 from pipelines.run.workflow import Parts
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import RUN_DIR_VARIABLE, RunDir
 from pipelines.run_folder.tracking_files import TrackingState
 from pipelines.spec.load import apply_override, read_yaml, validate_document, write_yaml
 from pipelines.spec.result import RunResult

@@ -12,10 +12,10 @@ from pipelines.base.errors import ConfigError, DataError
 from pipelines.data.dataset.index import build_index
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
-from pipelines.run.folder_setup import RUN_DIR_VARIABLE, choose_run_dir, require_same_data
+from pipelines.run.folder_setup import choose_run_dir, require_same_data
 from pipelines.run.val_scores import evaluate_exported
 from pipelines.run_folder.events import read_events
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import RUN_DIR_VARIABLE, RunDir
 from pipelines.spec.load import apply_override, resolved, validate_document, write_yaml
 from pipelines.spec.result import SkippedImage
 from pipelines.tracking.mlflow_store import Store, connect

@@ -12,9 +12,9 @@ import pytest
 
 from pipelines.base.errors import ConfigError
 from pipelines.preflight import Inputs
-from pipelines.run.folder_setup import RUN_DIR_VARIABLE, choose_run_dir, locked, read_inputs, write_documents
+from pipelines.run.folder_setup import choose_run_dir, locked, read_inputs, write_documents
 from pipelines.run_folder.files import write_atomic
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import RUN_DIR_VARIABLE, RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import apply_override, load_job, read_yaml, resolved, validate_document, write_yaml
 

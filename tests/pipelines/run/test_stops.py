@@ -14,6 +14,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from backbones.base import Backbone
 from pipelines.run_folder.events import read_events
+from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.run_folder.layout import RunDir
 
 
@@ -56,7 +57,10 @@ def test_stop_in_the_final_scoring_takes_effect_after_the_batch_and_the_run_can_
     assert not run_dir.predictions.exists()
     checkpoint = run_dir.last_checkpoint.read_bytes()
 
+    exports = ExportsDir.of(run_dir.path)
+    exports.variant("openvino-fp32").path.mkdir(parents=True)
     assert command(*arguments) == 0
+    assert not exports.path.exists(), "exports of earlier weights are removed"
     assert run_dir.last_checkpoint.read_bytes() == checkpoint
     result, expected = (json.loads(path.result.read_text()) for path in (run_dir, finished))
     assert {**result, "timing": None} == {**expected, "timing": None}

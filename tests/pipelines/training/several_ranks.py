@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pipelines.base.errors import PyramidionError
-from pipelines.base.ranks import LOCAL_RANK
+from pipelines.base.ranks import LOCAL_RANK, NODE_FOLDER
 from pipelines.data.dataset.index import build_index
 from pipelines.preflight import Inputs
 from pipelines.run.attempt import Attempt
@@ -106,10 +106,11 @@ def train(
 
     All ranks must call this, with the same arguments except `more` and `clock`.
     """
-    meeting = path.with_name(f"{path.name}-meeting-{next(_trainings)}")
-    meeting.mkdir(parents=True, exist_ok=True)
-    os.environ[RENDEZVOUS_VARIABLE] = str(meeting)
-    os.environ[LOCAL_RANK] = str(rank)
+    if NODE_FOLDER not in os.environ:
+        meeting = path.with_name(f"{path.name}-meeting-{next(_trainings)}")
+        meeting.mkdir(parents=True, exist_ok=True)
+        os.environ[RENDEZVOUS_VARIABLE] = str(meeting)
+        os.environ[LOCAL_RANK] = str(rank)
     job = validate_document(document)
     inputs = Inputs(root, "none")
     index, report = build_index(job, inputs.data)

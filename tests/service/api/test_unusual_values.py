@@ -60,7 +60,7 @@ def bodies(document: Document) -> dict[tuple[str, str], Document]:
     images = {"folder": "missing", "name": "a", "classes": ["a"], "threshold": 0.5, "version": 1}
     rate = {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}
     sweep = {
-        "document": document, "search": {"model.optimizer.lr": rate}, "trials": 2, "name": "a", "seed": 1,
+        "document": {"name": "a"}, "search": {"model.optimizer.lr": rate}, "trials": 2, "name": "a", "seed": 1,
         "parallel": 1, "metric": "val/boxes/AP", "direction": "maximize", "sampler": "tpe", "max_failures": 1,
         "pruner": {"kind": "successive_halving", "min_epochs": 1}, "constraints": {"model.parameters": {"max": 1.0}},
     }  # fmt: skip

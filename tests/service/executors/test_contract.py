@@ -1,5 +1,6 @@
 """The contract of executors, for each that is registered."""
 
+import contextlib
 import inspect
 import os
 from collections.abc import Callable, Iterator
@@ -14,6 +15,11 @@ from service.executors.registry import load_executor, registered_executors
 from service.settings import Settings
 from tests.service.waiting import wait_until
 
+CLUSTERS = {"ray": "ray", "slurm": "started_slurm"}
+"""Executors that need other processes, with the fixture that starts them."""
+EXECUTORS = [
+    pytest.param(name, marks=pytest.mark.reliability if name in CLUSTERS else ()) for name in registered_executors()
+]
 METHODS = [name for name, _ in inspect.getmembers(Executor, callable) if not name.startswith("_")]
 
 
@@ -23,6 +29,7 @@ class Trial:
 
     executor: Executor
     root: Path
+    settings: Settings
     started: list[Path] = field(default_factory=list)
 
     def folder(self, number: int = 1) -> Path:
@@ -43,13 +50,17 @@ class Trial:
         return self.executor.poll(folder)
 
 
-@pytest.fixture(params=registered_executors())
+@pytest.fixture(params=EXECUTORS)
 def trial(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trial]:
-    settings = Settings(root=tmp_path / "root", executor=request.param, cpus=2, gpus=0)
-    trial = Trial(load_executor(request.param).from_settings(settings), tmp_path / "root")
-    trial.root.mkdir()
-    yield trial
-    trial.executor.sweep_orphans((), trial.root)
+    with contextlib.ExitStack() as opened:
+        settings = Settings(root=tmp_path / "root", executor=request.param, cpus=2, gpus=0)
+        if request.param in CLUSTERS:
+            cluster = request.getfixturevalue(CLUSTERS[request.param])
+            settings = settings.model_copy(update=opened.enter_context(cluster.used()))
+        trial = Trial(load_executor(request.param).from_settings(settings), tmp_path / "root", settings)
+        trial.root.mkdir()
+        yield trial
+        trial.executor.sweep_orphans((), trial.root / "jobs")
 
 
 @pytest.mark.parametrize("name", registered_executors())
@@ -60,9 +71,8 @@ def test_executor_has_every_method_of_the_contract(name: str) -> None:
         assert list(inspect.signature(getattr(loaded, method)).parameters) == list(wanted), method
 
 
-@pytest.mark.parametrize("name", registered_executors())
-def test_requirements_are_met_on_this_machine(name: str, tmp_path: Path) -> None:
-    load_executor(name).check_requirements(Settings(root=tmp_path, executor=name))
+def test_requirements_are_met(trial: Trial) -> None:
+    trial.executor.check_requirements(trial.settings)
 
 
 def test_capacity_includes_cores(trial: Trial) -> None:
@@ -87,8 +97,7 @@ def test_attempt_is_started_once(trial: Trial) -> None:
 def test_another_executor_of_the_same_settings_sees_the_attempt(trial: Trial) -> None:
     folder = trial.start("exec sleep 600")
     trial.until(folder, "alive")
-    settings = Settings(root=trial.root, cpus=2, gpus=0)
-    assert type(trial.executor).from_settings(settings).poll(folder).kind == "alive"
+    assert type(trial.executor).from_settings(trial.settings).poll(folder).kind == "alive"
 
 
 @pytest.mark.parametrize("kill", [False, True])
@@ -111,8 +120,8 @@ def test_orphans_are_swept_and_known_attempts_continue(trial: Trial) -> None:
     for folder in (known, orphan):
         trial.until(folder, "alive")
     trial.executor.sweep_orphans([known], trial.root / "jobs")
+    wait_until(lambda: trial.executor.poll(orphan).kind in ("exited", "lost"), "the end of the orphan")
     assert trial.executor.poll(known).kind == "alive"
-    assert trial.executor.poll(orphan).kind in ("exited", "lost")
 
 
 def test_no_method_raises_for_an_unknown_attempt(trial: Trial) -> None:

@@ -71,14 +71,16 @@ def test_executor_of_another_package_is_chosen_by_name(installed: None, tmp_path
 
 
 def test_built_in_name_cannot_be_replaced(installed: None, tmp_path: Path) -> None:
-    assert list(registered_executors()) == ["broken", "counting", "local", "picky"]
+    assert list(registered_executors()) == ["broken", "counting", "local", "picky", "ray", "slurm"]
     check_executor(settings_of(tmp_path, "local"))
     assert type(create_executor(settings_of(tmp_path, "local"))) is LocalExecutor
 
 
 def test_unknown_name_is_rejected_with_the_known_names(installed: None, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"PYRAMIDION_EXECUTOR: unknown executor 'slurm'; .* counting, local, picky"):
-        create_executor(settings_of(tmp_path, "slurm"))
+    with pytest.raises(
+        ConfigError, match=r"PYRAMIDION_EXECUTOR: unknown executor 'cluster'; .* counting, local, picky"
+    ):
+        create_executor(settings_of(tmp_path, "cluster"))
 
 
 def test_executor_that_cannot_be_imported_is_reported(installed: None, tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_serve_exits_before_anything_starts_if_requirements_are_not_met(plug_in:
 
 
 def test_serve_rejects_an_unknown_executor(plug_in: Path, tmp_path: Path) -> None:
-    done = serve(plug_in, tmp_path / "root", PYRAMIDION_EXECUTOR="slurm")
+    done = serve(plug_in, tmp_path / "root", PYRAMIDION_EXECUTOR="cluster")
     assert done.returncode == 78
-    assert "unknown executor 'slurm'; choose one of broken, counting, local, picky" in done.stderr
+    assert "unknown executor 'cluster'; choose one of broken, counting, local, picky" in done.stderr
     assert not (tmp_path / "root").exists()

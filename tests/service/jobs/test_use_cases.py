@@ -81,6 +81,35 @@ def test_submitted_job_gets_the_default_resources(jobs: Jobs, submission: JobSub
     assert details.waits_for is not None
 
 
+def test_job_of_several_nodes_gets_the_default_resources_of_a_node(
+    store: JobStore, settings: Settings, datasets: DatasetStore, small: Document
+) -> None:
+    jobs = Jobs(store, settings, {"cpus": 8, "gpus": 0, "nodes": 2}, datasets)
+    document = {**small, "trainer": {**small["trainer"], "num_nodes": 2}}
+    job = jobs.submit(LOCAL_USER, JobSubmission(document))[0].job
+    assert (job.cpus, job.num_nodes, job.resources) == (4, 2, {"cpus": 8, "gpus": 0, "nodes": 2})
+    with pytest.raises(InvalidJob) as error:
+        jobs.submit(LOCAL_USER, JobSubmission(document, resources={"cpus": 5}))
+    assert [problem.message for problem in error.value.problems] == [
+        "got 5 for each of 2 nodes, but this server has 8 for all jobs together, so the job would wait forever; "
+        "request at most 4 for each node"
+    ]
+    assert [queued.id for queued in LeasedStore(store._engine, "owner").queued(within={"cpus": 7, "nodes": 2})] == []
+
+
+def test_job_of_more_nodes_than_the_executor_has_is_rejected(jobs: Jobs, small: Document) -> None:
+    document = {**small, "trainer": {**small["trainer"], "num_nodes": 2}}
+    with pytest.raises(InvalidJob) as error:
+        jobs.submit(LOCAL_USER, JobSubmission(document))
+    assert [(problem.path, problem.message) for problem in error.value.problems] == [
+        (
+            ("config", "trainer", "num_nodes"),
+            "got 2, but a job of this server runs on at most 1 node(s); write at most 1, or use a server whose "
+            "executor starts jobs on several nodes",
+        )
+    ]
+
+
 def test_check_stores_nothing(jobs: Jobs, store: JobStore, submission: JobSubmission) -> None:
     new = jobs.check(LOCAL_USER, submission)
     assert (new.name, new.cpus, new.gpus) == (submission.config["name"], 2, 1)
@@ -88,11 +117,11 @@ def test_check_stores_nothing(jobs: Jobs, store: JobStore, submission: JobSubmis
 
 
 def test_every_mistake_is_listed_with_its_path(jobs: Jobs, small: Document, store: JobStore) -> None:
-    wrong = JobSubmission({**small, "nam": 1}, resources={"cpus": 5, "gpus": 3, "nodes": 1})
+    wrong = JobSubmission({**small, "nam": 1}, resources={"cpus": 5, "gpus": 3, "tpus": 1})
     with pytest.raises(InvalidJob) as refused:
         jobs.submit(LOCAL_USER, wrong)
     assert {problem.path for problem in refused.value.problems} == {
-        ("config", "nam"), ("resources", "cpus"), ("resources", "gpus"), ("resources", "nodes"),
+        ("config", "nam"), ("resources", "cpus"), ("resources", "gpus"), ("resources", "tpus"),
     }  # fmt: skip
     assert "this server has 4" in str(refused.value)
     assert store.page() == []

@@ -134,6 +134,25 @@ def test_removal_of_the_folder_of_a_running_attempt_is_reported(run_dir: RunDir)
     assert "its folder was removed" in str(end(run_dir, None, kind="absent").message)
 
 
+def test_preempted_attempt_spends_no_retry(run_dir: RunDir) -> None:
+    seen = Observation("exited", -9, was_preempted=True)
+    settings = Settings(root=run_dir.path, max_attempts=1)
+    outcome = outcome_of_exit(JOB, seen, run_dir, settings, NOW, elapsed_s=100.0)
+    assert (outcome.outcome, outcome.to, outcome.spends_retry) == ("stopped", JobStatus.QUEUED, False)
+    late = outcome_of_exit(replace(JOB, timeout_s=1.0), seen, run_dir, settings, NOW, elapsed_s=100.0)
+    assert kind_of(late) is FailureKind.TIMEOUT
+
+
+def test_reason_of_the_system_explains_a_lost_attempt(run_dir: RunDir) -> None:
+    settings = Settings(root=run_dir.path, max_attempts=1)
+    seen = Observation("lost", reason="Slurm has ended its job with the state NODE_FAIL")
+    outcome = outcome_of_exit(JOB, seen, run_dir, settings, NOW, elapsed_s=100.0)
+    assert outcome.failure is not None
+    assert (
+        outcome.failure[1] == "the attempt died without an exit code: Slurm has ended its job with the state NODE_FAIL"
+    )
+
+
 def test_lost_attempt_is_retried(run_dir: RunDir) -> None:
     outcome = end(run_dir, None, kind="lost")
     assert (outcome.outcome, outcome.to, outcome.spends_retry) == ("lost", JobStatus.QUEUED, True)

@@ -56,6 +56,13 @@ def test_resources_and_devices_are_left_to_the_executor(settings: Settings) -> N
     assert (spec.resources, spec.devices) == ({"cpus": 3, "gpus": 0}, ("GPU-1", "GPU-2"))
 
 
+def test_counts_of_a_job_are_those_of_each_node(settings: Settings) -> None:
+    spec = attempt_spec(settings, replace(JOB, gpus=1, num_nodes=2), (), None)
+    assert (spec.num_nodes, spec.resources) == (2, {"cpus": 6, "gpus": 2, "nodes": 2})
+    assert spec.resources_per_node == {"cpus": 3, "gpus": 1}
+    assert spec.environment["OMP_NUM_THREADS"] == "3"
+
+
 def test_document_is_written_as_it_was_submitted(tmp_path: Path) -> None:
     asked = {"name": "j", "unfreeze": {"0": "none"}, "lr": 1e-3, "text": "1e-3", "tracking": None}
     run_dir = RunDir.of(tmp_path / "run")

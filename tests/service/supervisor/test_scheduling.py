@@ -57,6 +57,19 @@ def test_cores_of_active_jobs_are_not_available() -> None:
     assert started([job(2)], cpus=2, active=(job(1, cpus=3),)) == []
 
 
+def test_job_of_several_nodes_needs_its_cores_on_all_of_them_and_shares_the_nodes() -> None:
+    queued = [replace(job(1, cpus=2), num_nodes=2), job(2, cpus=2), job(3)]
+    have = {"cpus": 6, "gpus": 0, "nodes": 2}
+    assert [start.number for start in starts_of(queued, [], have)] == [1, 2]
+    assert [start.number for start in starts_of(queued, [job(9, cpus=3)], have)] == []
+
+
+def test_job_of_more_nodes_than_there_are_waits_without_delaying_others() -> None:
+    queued = [replace(job(1), num_nodes=2), job(2)]
+    for have in (capacity(4), {**capacity(4), "nodes": 1}):
+        assert [start.number for start in starts_of(queued, [], have)] == [2]
+
+
 def test_big_job_is_not_starved_by_small_ones_after_it() -> None:
     assert started([job(2, cpus=4), job(3), job(4)], cpus=4, active=(job(1),)) == []
 

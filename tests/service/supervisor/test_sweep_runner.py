@@ -175,7 +175,7 @@ def test_pruned_trial_is_stopped_and_its_sweep_continues(sweep_bench: SweepBench
     bad = sweep_bench.report(bad, 0, 0.4)
     trials = sweep_bench.round(sweep)
     assert [trial.state for trial in trials] == [TrialState.RUNNING, TrialState.PRUNING]
-    assert trials[1].message == f"pruned: {METRIC} = 0.4 after 1 epochs is worse than others"
+    assert trials[1].message == f"pruned: {METRIC} = 0.4 after 1 epoch is worse than others"
     assert sweep_bench.jobs.get(good.id).cancel_requested_at is None
     sweep_bench.stop(bad)
     assert sweep_bench.states(sweep) == ["running", "pruned", "running"]

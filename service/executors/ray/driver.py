@@ -1,0 +1,86 @@
+"""`python -m service.executors.ray.driver FOLDER`: the entrypoint of the Ray job of an attempt, on its node.
+
+It takes the attempt's order, starts it with the local executor, and ends after it. Ray signals the entrypoint of a job
+with all of its descendants, and kills them all if the entrypoint takes too long. The shim is therefore no descendant of
+this process: it alone decides which processes of the attempt get a signal. The two watch each other: if this process is
+killed, the shim stops the attempt with a checkpoint, and if the shim is killed, this process kills what remains.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from service.executors.base import AttemptSpec
+from service.executors.local import LocalExecutor
+from service.executors.process_tree import find_process
+from service.executors.ray.order import OrderFile
+from service.executors.ray.states import SWEPT
+
+POLL_S = 0.2
+START_S = 60.0
+"""Time within which a shim that was started has written run.json."""
+
+
+def main() -> int:
+    """Run the attempt; return 0 once exit.json is written, or if the order was withdrawn, and SWEPT if it was lost."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    folder = Path(sys.argv[1])
+    file = OrderFile(folder)
+    spec = file.take(_visible_devices())
+    if spec is None:
+        print("the attempt was stopped before it ran, or runs already", flush=True)
+        return 0
+    driver = find_process(os.getpid())
+    assert driver is not None
+    executor = LocalExecutor(cpus=1, gpus=0, driver=driver)
+    if not _start(executor, spec):
+        file.forget()
+        return 1
+    return _follow(executor, file, folder)
+
+
+def _visible_devices() -> tuple[str, ...]:
+    """Return the GPUs that Ray has given to this job."""
+    return tuple(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
+
+
+def _start(executor: LocalExecutor, spec: AttemptSpec) -> bool:
+    """Start the shim from a process that exits at once, so that it is no descendant of this process."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            executor.start(spec)
+            code = 0
+        except OSError as error:
+            print(f"the attempt could not be started: {error}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == 0
+
+
+def _follow(executor: LocalExecutor, file: OrderFile, folder: Path) -> int:
+    """Pass requests to stop on to the shim, until the attempt has ended."""
+    give_up_at, must_stop = time.monotonic() + START_S, False
+    while True:
+        try:
+            seen = executor.poll(folder)
+            if seen.kind == "exited":
+                return 0
+            if seen.kind == "alive":
+                file.forget()
+                if must_stop:
+                    executor.stop(folder)
+                    must_stop = False
+            elif (seen.kind == "lost" or time.monotonic() > give_up_at) and executor.sweep(folder):
+                return SWEPT
+        except OSError as error:  # the shared disk may be unavailable for a moment
+            print(f"the attempt's folder cannot be used: {error}", file=sys.stderr, flush=True)
+        must_stop |= signal.sigtimedwait({signal.SIGTERM}, POLL_S) is not None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

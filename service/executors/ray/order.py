@@ -1,0 +1,71 @@
+"""The order of an attempt, which is also the permission to start it.
+
+Whoever renames or removes the file first, the driver on a node or the executor, decides whether the attempt runs.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.executors.base import AttemptSpec
+from service.executors.shim_contract import order_of, order_path, write_order
+
+TAKEN = ".order.taken.json"
+
+
+@dataclass(frozen=True)
+class OrderFile:
+    """The order in the folder of an attempt.
+
+    Attributes:
+        folder: the attempt's folder.
+    """
+
+    folder: Path
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a driver may still take the order."""
+        return order_path(self.folder).exists()
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether a driver has taken the order and has not started the attempt yet."""
+        return self._taken.exists()
+
+    def write(self, spec: AttemptSpec) -> None:
+        """Write the order of an attempt; raises OSError."""
+        write_order(self.folder, order_of(spec, None))
+
+    def take(self, devices: tuple[str, ...]) -> AttemptSpec | None:
+        """Return the attempt, which nobody else can start any more; None if it was taken or withdrawn before.
+
+        Args:
+            devices: the devices that it gets.
+        """
+        try:
+            order_path(self.folder).rename(self._taken)
+        except FileNotFoundError:
+            return None
+        order = json.loads(self._taken.read_bytes())
+        return AttemptSpec(
+            self.folder,
+            tuple(order["command"]),
+            order["environment"],
+            Path(order["cwd"]),
+            order["grace_s"],
+            {},
+            devices,
+        )
+
+    def withdraw(self) -> None:
+        """Remove an order that nobody has taken."""
+        order_path(self.folder).unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Remove an order that was taken, once the attempt has started or cannot start."""
+        self._taken.unlink(missing_ok=True)
+
+    @property
+    def _taken(self) -> Path:
+        return self.folder / TAKEN
