@@ -9,6 +9,9 @@ CPUS = "cpus"
 GPUS = "gpus"
 NODES = "nodes"
 
+LARGEST_NODE = "largest_node_"
+"""Start of the names in a capacity that say how much the largest node of a cluster has, such as `largest_node_cpus`."""
+
 ResourceCounts = Mapping[str, int]
 """Counts by name, over all nodes; a name that is missing counts as 0, and one node."""
 
@@ -41,3 +44,9 @@ def on_nodes(per_node: ResourceCounts, num_nodes: int) -> dict[str, int]:
     """Return the resources of a job whose counts `per_node` are those of each of its nodes."""
     counts = {name: count * num_nodes for name, count in per_node.items()}
     return counts if num_nodes == 1 else {**counts, NODES: num_nodes}
+
+
+def on_largest_node(capacity: ResourceCounts) -> dict[str, int]:
+    """Return the resources of the largest node if the capacity is that of a cluster and says so, otherwise all."""
+    largest = {name: capacity[LARGEST_NODE + name] for name in (CPUS, GPUS) if LARGEST_NODE + name in capacity}
+    return largest or dict(capacity)

@@ -129,6 +129,8 @@ SMALL_DOCUMENT = {
         "augment": {"scale_jitter": [0.8, 1.25]},
         "num_workers": 0,
     },
+    # Most of the time of such a short run; `finished` has them.
+    "evaluation": {"plots": False},
     "tracking": None,
 }  # fmt: skip
 

@@ -8,7 +8,6 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -20,33 +19,36 @@ class NetworkNamespace:
     """A namespace, which exists until it is closed and no process is in it any more."""
 
     def __init__(self) -> None:
-        self._outside = os.open("/proc/self/ns/net", os.O_RDONLY)
+        outside = _current()
         if _libc.unshare(CLONE_NEWNET) != 0:
-            os.close(self._outside)
+            os.close(outside)
             pytest.skip("needs root, to create a network namespace")
-        self._inside = os.open(f"/proc/self/task/{_thread()}/ns/net", os.O_RDONLY)
+        self._inside = _current()
         try:
             subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         finally:
-            self._enter(self._outside)
+            self._enter(outside)
+            os.close(outside)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Let this thread, and the processes that it starts, use the namespace."""
+        """Let this thread, and the processes that it starts, use the namespace; it may be in it already."""
+        before = _current()
         self._enter(self._inside)
         try:
             yield
         finally:
-            self._enter(self._outside)
+            self._enter(before)
+            os.close(before)
 
     def close(self) -> None:
         os.close(self._inside)
-        os.close(self._outside)
 
     def _enter(self, descriptor: int) -> None:
         if _libc.setns(descriptor, CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), "setns failed")
 
 
-def _thread() -> int:
-    return int(Path("/proc/thread-self").readlink().name)
+def _current() -> int:
+    """Open the network namespace of this thread."""
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY)

@@ -1,6 +1,7 @@
 """A real Ray for tests, started by the service's own code, in a network namespace with the loopback interface alone."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,16 +10,19 @@ from typing import Any
 
 import pytest
 
-from service.child_process import child_environment
+from service.child_process import child_environment, python_command
 from service.executors.base import ExecutorUnavailable
+from service.executors.process_tree import kill
 from service.executors.ray import cluster
 from service.executors.ray.cluster import AUTH_MODE, TOKEN, RayCluster
-from service.executors.ray.local_cluster import local_cluster
+from service.executors.ray.local_cluster import LOG, local_cluster
 from service.settings import Settings
 from tests.network_namespace import NetworkNamespace
 from tests.service.waiting import TIMEOUT_S, wait_until
+from tests.unused_ports import unused_ports
 
 CPUS = 2
+PORTS_OF_NODE = ("dashboard-agent-listen", "metrics-export")
 
 
 class RayForTests:
@@ -36,18 +40,48 @@ class RayForTests:
 
     @contextmanager
     def running(self) -> Iterator["RayForTests"]:
-        environment = {**os.environ, **self._settings.environment(), **self.engine.environment}
-        with self.network.entered():
-            process = subprocess.Popen(self.engine.command, env=child_environment(environment))
+        """Start Ray, and again if it gives up: it does so if its node is not there within 30 s."""
+        processes = [self._start()]
+
+        def is_there() -> bool:
+            if processes[-1].poll() is not None:
+                processes.append(self._start())
+            return _has_nodes(found)
+
         try:
             with self.used() as settings:
                 found = RayCluster(settings["ray_address"])
-                wait_until(lambda: _has_nodes(found), "a node of Ray", pause_s=0.5)
+                wait_until(is_there, "a node of Ray", timeout_s=5 * TIMEOUT_S, pause_s=0.5)
             yield self
         finally:
-            process.terminate()
-            process.wait()
+            processes[-1].terminate()
+            processes[-1].wait()
             self.network.close()
+
+    @contextmanager
+    def with_another_node(self, cpus: int) -> Iterator["subprocess.Popen[bytes]"]:
+        """Add a node; yield its `ray start`, whose session contains the raylet and all others of its processes."""
+        log = (self._settings.root / LOG).read_text()
+        [address] = set(re.findall(r"--address='([0-9.:]+)'", log))
+        ports = [f"--{name}-port={port}" for name, port in zip(PORTS_OF_NODE, unused_ports(2), strict=True)]
+        command = python_command(
+            "ray.scripts.scripts", "start", f"--address={address}", "--block", f"--num-cpus={cpus}"
+        )
+        options = ["--node-ip-address=127.0.0.1", "--disable-usage-stats", *ports]
+        environment = child_environment({**os.environ, **self.engine.environment})
+        with self.network.entered():
+            node = subprocess.Popen([*command, *options], env=environment, start_new_session=True)
+        try:
+            yield node
+        finally:
+            while kill(lambda table: [process for process in table.values() if process.session == node.pid]):
+                node.poll()
+            node.wait()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        environment = {**os.environ, **self._settings.environment(), **self.engine.environment}
+        with self.network.entered():
+            return subprocess.Popen(self.engine.command, env=child_environment(environment))
 
     @contextmanager
     def used(self) -> Iterator[dict[str, Any]]:

@@ -209,7 +209,7 @@ def test_every_import_is_a_declared_dependency() -> None:
 
 
 def test_tests_install_every_extra_of_the_product() -> None:
-    assert set(required("postgres", "s3", "weights", "export")) <= set(required("dev"))
+    assert set(required("postgres", "s3", "weights", "export", "ray")) <= set(required("dev"))
 
 
 def test_pins_are_within_the_declared_ranges() -> None:

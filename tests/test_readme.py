@@ -38,7 +38,7 @@ COMMAND_LINES = [line for line in TYPED if line.startswith("pyramidion ")]
 _SHORT = shlex.split(
     "--trainer.max_epochs 1 --data.image_size 64 --model.backbone.name resnet14_thin --model.backbone.weights none"
 )
-SMALL = {"fit": [*_SHORT, "--tracking", "null"], "submit": _SHORT, "plan": _SHORT}
+SMALL = {"fit": [*_SHORT, "--tracking", "null", "--evaluation.plots", "false"], "submit": _SHORT, "plan": _SHORT}
 """Further words that make a command quick, by command."""
 
 

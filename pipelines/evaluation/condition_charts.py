@@ -32,7 +32,7 @@ def condition_charts(model: ModelSpec, result: Result) -> dict[str, Figure]:
 
 
 def _corruption_chart(title: str, metric: str, rows: Mapping[str, Sequence[float | None]]) -> Figure:
-    figure, (axis,) = new_figure(1, width=7.4)
+    figure, (axis,) = new_figure(1, width=5.4)
     for kind, values in rows.items():
         points = [(strength, value) for strength, value in enumerate(values) if value is not None]
         if points:
@@ -62,7 +62,7 @@ def _slice_chart(
     name: str, metric: str, whole: float | None, columns: Sequence[tuple[str, Sequence[tuple[str, float]]]]
 ) -> Figure:
     """Return one panel of bars for each column, with a line at the number of the whole split."""
-    figure, axes = new_figure(len(columns), width=7.4, height=1.3 + 0.3 * max(len(bars) for _, bars in columns))
+    figure, axes = new_figure(len(columns), width=5.4, height=1.3 + 0.3 * max(len(bars) for _, bars in columns))
     for (column, bars), axis in zip(columns, axes, strict=True):
         labels, values = [label for label, _ in bars], [value for _, value in bars]
         axis.barh(range(len(bars)), values, 0.7, label="slice")

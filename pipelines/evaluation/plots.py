@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipelines.base.pictures import FAST_PNG
 from pipelines.evaluation.condition_charts import condition_charts
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pipelines.spec.model import ModelSpec
 
 DOTS_PER_INCH = 110
+BORDER_PX = 12
+"""White pixels around a chart."""
 LOSSES = "losses/train/"
 """Prefix of the names of losses in progress events, whose `losses` are named `train/<task>/<term>`."""
 
@@ -75,14 +77,16 @@ def _written(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
 
 
 def _png(figure: Figure) -> bytes:
-    """Return the chart as a PNG file. It is drawn once, where `savefig` draws twice."""
+    """Return the chart as a PNG file, without the white space around it. `savefig` would draw it twice for that."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(DOTS_PER_INCH)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    shown = drawn.crop(ImageOps.invert(drawn).getbbox())
     buffer = io.BytesIO()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(buffer, "PNG", compress_level=FAST_PNG)
+    ImageOps.expand(shown, BORDER_PX, "white").save(buffer, "PNG", compress_level=FAST_PNG)
     return buffer.getvalue()
 
 
@@ -113,7 +117,7 @@ def _below(prefix: str, curves: Curves) -> Curves:
 
 
 def _lines(panels: Mapping[str, Curves], ends: Mapping[int, int]) -> Figure:
-    figure, axes = new_figure(len(panels), width=8.4)
+    figure, axes = new_figure(len(panels), width=6.0)
     for (title, curves), axis in zip(sorted(panels.items()), axes, strict=True):
         for name, points in sorted(curves.items()):
             if title == LOSS_TITLE:

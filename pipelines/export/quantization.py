@@ -46,6 +46,7 @@ def quantize_openvino(
     """
     openvino, nncf = import_openvino(), _import_nncf()
     graph = openvino.Core().read_model(source)
+    _fold_constants(graph)
     names = [given.get_any_name() for given in graph.inputs]
     dataset = nncf.Dataset(list(calibration), lambda inputs: {name: inputs[name] for name in names})
     settings = _settings(nncf, _openvino_decoding(graph), len(calibration))
@@ -63,6 +64,19 @@ def quantize_openvino(
             **settings,
         )
     openvino.save_model(quantized, target, compress_to_fp16=False)
+
+
+def _fold_constants(graph: Any) -> None:
+    """Compute what depends on constants only.
+
+    Biases are reshaped constants in a graph that was read from ONNX. nncf does not recognize these, and would not
+    correct them for the error of the integers.
+    """
+    from openvino.passes import ConstantFolding, Manager
+
+    passes = Manager()
+    passes.register_pass(ConstantFolding())
+    passes.run_passes(graph)
 
 
 def quantize_onnx(source: Path, target: Path, calibration: Sequence[Arrays]) -> None:

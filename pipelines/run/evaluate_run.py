@@ -142,7 +142,8 @@ class ScoreWorkflow:
         close_ranks()
         if is_rank_zero():
             write_split(attempt, scored)
-            write_query_pictures(attempt, self.split, scored.scores.tasks)
+            if saved.job.evaluation.plots:
+                write_query_pictures(attempt, self.split, scored.scores.tasks)
             write_worst_images(attempt, self.split, scored.scores.tasks)
             _write_result(saved, attempt, parts.module, scored, conditions)
 
@@ -175,7 +176,8 @@ def _write_result(
     write_result(path, result)
     print_results(scores.split, scores.tasks)
     print_conditions(saved.job.model, result)
-    write_condition_plots(attempt.run_dir.plots, saved.job.model, result)
+    if saved.job.evaluation.plots:
+        write_condition_plots(attempt.run_dir.plots, saved.job.model, result)
     if saved.job.tracking is not None and saved.weights == "best" and (conditions.corruptions or conditions.slices):
         metrics = condition_metrics(saved.job.model, result)
         log_evaluation(find_store(runs_root()), attempt.run_dir, metrics, saved.step, attempt.warn)

@@ -106,8 +106,9 @@ def write_run_result(
     )
     print_results(scores.split, scores.tasks)
     print_conditions(attempt.job.model, result)
-    write_plots(attempt.run_dir.plots, attempt.run_dir.events, scores.tasks)
-    write_condition_plots(attempt.run_dir.plots, attempt.job.model, result)
+    if attempt.job.evaluation.plots:
+        write_plots(attempt.run_dir.plots, attempt.run_dir.events, scores.tasks)
+        write_condition_plots(attempt.run_dir.plots, attempt.job.model, result)
     write_result(attempt.run_dir.result, result)
 
 

@@ -245,8 +245,9 @@ def train_and_score(attempt: Attempt, parts: Parts, slices: Slices) -> None:
     close_ranks()
     if is_rank_zero():
         write_split(attempt, scored)
-        write_sample_pictures(attempt, attempt.split, scored.predictions, thresholds)
-        write_query_pictures(attempt, attempt.split, scored.scores.tasks)
+        if attempt.job.evaluation.plots:
+            write_sample_pictures(attempt, attempt.split, scored.predictions, thresholds)
+            write_query_pictures(attempt, attempt.split, scored.scores.tasks)
         write_worst_images(attempt, attempt.split, scored.scores.tasks)
         export_model(module.model, attempt.job, attempt.index.categories, attempt.run_dir.model, thresholds)
         remove_folder(ExportsDir.of(attempt.run_dir.path).path)  # of earlier weights

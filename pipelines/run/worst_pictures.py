@@ -22,7 +22,8 @@ FALSE_POSITIVE_RGB, MISSED_RGB = (235, 40, 30), (255, 215, 0)
 
 
 def write_worst_images(attempt: Attempt, split: Split, results: Mapping[str, Any]) -> None:
-    """Write `worst/<task>.json`, `worst/<task>.coco.json` and `plots/<task>.worst.png`; on rank 0.
+    """Write `worst/<task>.json`, `worst/<task>.coco.json` and, unless `evaluation.plots` is false,
+    `plots/<task>.worst.png`; on rank 0.
 
     Args:
         attempt: the attempt, whose run folder has the predictions and the ground truth.
@@ -39,7 +40,7 @@ def write_worst_images(attempt: Attempt, split: Split, results: Mapping[str, Any
         run_dir.worst(name).parent.mkdir(parents=True, exist_ok=True)
         write_atomic(run_dir.worst(name), found.worst.model_dump_json(indent=1))
         write_atomic(run_dir.suspicions(name), json.dumps(found.suspicions, allow_nan=False, ensure_ascii=False))
-        if found.worst.images:
+        if found.worst.images and attempt.job.evaluation.plots:
             run_dir.plots.mkdir(parents=True, exist_ok=True)
             setup = TaskSetup(name, task, attempt.index.categories[name])
             sheet = _sheet(attempt, setup, split, found.worst)

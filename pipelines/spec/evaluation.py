@@ -35,6 +35,9 @@ class EvaluationSpec(Spec):
         "too: 18 more passes",
     )
     slices: SlicesSpec | None = Field(None, description="score parts of the split that a table describes")
+    plots: bool = Field(
+        True, description="draw charts and sample images into plots/; false saves seconds of each run, as in a search"
+    )
     calibrate: Literal["none", "temperature"] = Field(
         "none",
         description="temperature: fit a factor of each task's logits on val at the end of the run, so that scores are "

@@ -16,7 +16,7 @@ from pipelines.base.quantities import quantity
 from service.commands.serve import read_settings
 from service.doctor import database, installation, machine, servers
 from service.doctor.findings import CheckResult, checked
-from service.executors.registry import check_executor
+from service.executors.registry import check_executor, engine_of_service
 from service.server.prerequisites import check_folders
 from service.settings import Settings
 
@@ -51,6 +51,7 @@ def _results(settings: Settings) -> list[CheckResult]:
         "settings": partial(_check_settings, settings),
         "root": partial(installation.root, settings),
         "database": partial(database.database, settings),
+        "cluster": partial(servers.cluster, settings),
         "mlflow": partial(servers.mlflow, settings),
         "storage": partial(servers.storage, settings),
         "run storage": partial(servers.run_storage, settings),
@@ -66,7 +67,8 @@ def _results(settings: Settings) -> list[CheckResult]:
 
 def _check_settings(settings: Settings) -> Iterable[CheckResult]:
     try:
-        check_executor(settings)
+        if engine_of_service(settings) is None:
+            check_executor(settings)
         if settings.root.exists():
             check_folders(settings)
     except ConfigError as error:

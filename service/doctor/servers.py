@@ -1,4 +1,4 @@
-"""Checks of the servers that a service uses: MLflow, the storage of archives, and a predictor that runs by itself."""
+"""Checks of the servers that a service uses: MLflow, the storage of archives, a predictor by itself, and a cluster."""
 
 import base64
 import io
@@ -15,13 +15,33 @@ from pipelines.base.errors import ConfigError
 from pipelines.tracking.mlflow_store import Store, find_store, sqlite_path
 from service.datasets.folder import ARCHIVES
 from service.doctor.findings import CheckResult
+from service.executors.base import ExecutorUnavailable, RequirementsNotMet
+from service.executors.registry import create_executor
 from service.predictor_address import access_problem, health_problem
+from service.resources import CPUS, GPUS
 from service.settings import Settings
 from service.storage.base import StorageError
 from service.storage.opening import open_run_storage, open_storage
 
 HTTP_TIMEOUT_S = 5.0
 _REST_PATH = "/api/2.0/mlflow/experiments/search"
+
+
+def cluster(settings: Settings) -> Iterator[CheckResult]:
+    """Check that the cluster of an executor answers; nothing is checked if attempts run on this host."""
+    try:
+        executor = create_executor(settings)
+    except (ConfigError, RequirementsNotMet):  # a result of the settings
+        return
+    if getattr(executor, "is_bound_to_host", True):
+        return
+    try:
+        capacity = executor.capacity()
+        found = f"{settings.executor}: {capacity[CPUS]} cores, {capacity.get(GPUS, 0)} GPUs"
+        yield CheckResult("cluster", "ok", found)
+    except ExecutorUnavailable as error:
+        remedy = f"start the cluster, or correct the settings of the executor {settings.executor}"
+        yield CheckResult("cluster", "failed", str(error), remedy)
 
 
 def mlflow(settings: Settings) -> Iterator[CheckResult]:

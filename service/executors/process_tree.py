@@ -14,6 +14,10 @@ import psutil
 
 Table = Mapping[int, "Process"]
 
+NUM_NEWEST = 4
+LOOKS_AT_NEWEST = 100
+"""Looks at the processes that were started last, before all descendants are read again."""
+
 _ENDED = {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
 
 
@@ -51,11 +55,16 @@ def start_ticks(process: Process) -> int | None:
     Other processes and later versions can compare this number. psutil's public start times follow the system clock.
     """
     with suppress(FileNotFoundError, ProcessLookupError):
-        stat = Path(f"/proc/{process.pid}/stat").read_text(errors="replace")
-        # The second field, the name, may contain any character, including spaces and parentheses.
-        ticks = int(stat.rpartition(")")[2].split()[19])
+        ticks = int(_stat(process.pid)[19])
         return ticks if process.handle.is_running() else None
     return None
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of a process from its state on; raises FileNotFoundError or ProcessLookupError."""
+    stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    # The second field, the name, may contain any character, including spaces and parentheses.
+    return stat.rpartition(")")[2].split()
 
 
 def processes() -> dict[int, Process]:
@@ -134,17 +143,32 @@ def kill(find: Callable[[Table], Collection[Process]]) -> bool:
 def kill_descendants() -> None:
     """Kill all descendants of the calling process.
 
-    A tree may fork faster than `kill` reads all processes. So it is stopped first, its youngest processes before the
-    others: psutil finds descendants by their parents alone, which takes a tenth of the time.
+    A tree may fork faster than `kill` reads all processes, and it cannot be killed before its newest processes are
+    stopped. They are among those that this host has started last.
     """
     own = psutil.Process()
-    stopped: set[psutil.Process] = set()
-    while new := [below for below in own.children(recursive=True) if below not in stopped]:
-        for below in reversed(new):
-            with suppress(psutil.Error):
-                below.suspend()
-        stopped.update(new)
+    seen: set[psutil.Process] = set()
+    while new := [below for below in own.children(recursive=True) if below not in seen]:
+        seen.update(new)
+        for _ in range(LOOKS_AT_NEWEST):
+            _stop_newest(own.pid)
     kill(lambda table: descendants(own.pid, table))
+
+
+def _stop_newest(root: int) -> None:
+    """Stop those of the processes started last that descend from a process."""
+    last = int(Path("/proc/loadavg").read_text().split()[-1])
+    for pid in range(last + 1, last - NUM_NEWEST, -1):
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if _descends(pid, root):
+                os.kill(pid, signal.SIGSTOP)
+
+
+def _descends(pid: int, root: int) -> bool:
+    parent = int(_stat(pid)[1])
+    while parent not in (0, root):
+        parent = int(_stat(parent)[1])
+    return parent == root
 
 
 def variable_of(process: Process, name: str) -> str | None:

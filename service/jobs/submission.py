@@ -10,7 +10,7 @@ from service.jobs.errors import InvalidJob, JobProblem
 from service.jobs.kinds.base import JobKind
 from service.jobs.kinds.fit import FitKind
 from service.jobs.kinds.registry import job_kind
-from service.resources import CPUS, GPUS, ResourceCounts, available
+from service.resources import CPUS, GPUS, ResourceCounts, available, on_largest_node
 from service.settings import Settings
 from service.store.dataset_records import JobImages
 from service.store.records import NewJob
@@ -72,7 +72,7 @@ def check_submission(
     except InvalidJob as error:
         located = [problem.below(*submission.config_at) for problem in error.problems]
         raise InvalidJob([*located, *problems]) from error
-    resources = {**kind.default_resources(capacity), **submission.resources}
+    resources = {**kind.default_resources(on_largest_node(capacity)), **submission.resources}
     if problems := problems or resource_problems(resources, capacity, checked.num_nodes):
         raise InvalidJob(problems)
     return NewJob(
@@ -123,6 +123,10 @@ def resource_problems(per_node: ResourceCounts, capacity: ResourceCounts, num_no
         JobProblem(("resources", name), _excess(count, available(capacity, name), num_nodes))
         for name, count in per_node.items()
         if count * num_nodes > available(capacity, name)
+    ] + [
+        JobProblem(("resources", name), f"got {per_node[name]}, but no node of the cluster has more than {limit}")
+        for name, limit in on_largest_node(capacity).items()
+        if limit < per_node.get(name, 0) <= available(capacity, name) // num_nodes
     ]
 
 

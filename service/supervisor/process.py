@@ -89,9 +89,7 @@ def _run(signals: Signals, command: Command | None) -> None:
         supervisor = Supervisor(settings, jobs, leased, executor, mlflow, lease, command)
         leased_sweeps = LeasedSweepStore(engine, owner)
         tracking = SweepTracking(mlflow, leased_sweeps)
-        sweeps = SweepThread(
-            SweepRunner(settings, jobs, SweepStore(engine), leased_sweeps, executor.capacity(), tracking)
-        )
+        sweeps = SweepThread(SweepRunner(settings, jobs, SweepStore(engine), leased_sweeps, tracking))
         sweeps.start()
         try:
             _run_jobs(supervisor, lease, lock, settings, signals, heartbeat)

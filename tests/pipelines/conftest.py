@@ -183,11 +183,11 @@ def job_yaml(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
 def finished(
     command: Callable[..., int], job_yaml: Path, demo_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> RunDir:
-    """Return this process's copy of the folder of a finished run; tests must not change it."""
+    """Return this process's copy of the folder of a finished run with all plots; tests must not change it."""
 
     def make(folder: Path) -> None:
         words = ("--config", job_yaml, "--data-root", demo_root.parent, "--run-dir", folder / "run")
-        assert command("fit", *words) == 0
+        assert command("fit", *words, "--evaluation.plots", "true") == 0
 
     run_dir = made_once(tmp_path_factory, "finished", make) / "run"
     return RunDir.of(shutil.copytree(run_dir, tmp_path_factory.mktemp("finished") / "run"))

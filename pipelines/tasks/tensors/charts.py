@@ -17,13 +17,30 @@ MAX_CLASSES = 40
 MAX_NAME = 40
 """Number of characters of a name that a chart shows."""
 
+MARGIN = 4.0
+"""Inches around all panels for what is written beside them, which is at most a name of `MAX_NAME` characters."""
+GAP = 1.2
+"""Inches between two panels: the title of the lower one, and what is written at the axes of both."""
 
-def new_figure(panels: int, width: float = 6.4, height: float = 4.0) -> tuple[Figure, list[Axes]]:
-    """Return a figure with its panels below each other."""
+
+def new_figure(panels: int, width: float = 5.2, height: float = 4.0) -> tuple[Figure, list[Axes]]:
+    """Return a figure with its panels below each other, and much space around them.
+
+    The file of a chart lacks the space that stays white (`pipelines.evaluation.plots`). A layout of matplotlib would
+    place the panels by the size of their texts, for which it measures all texts several times: half of the time of a
+    chart.
+
+    Args:
+        width: of a panel, in inches.
+        height: of a panel and the gap to the next one, in inches.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height * panels), layout="constrained")
-    return figure, [figure.add_subplot(panels, 1, position + 1) for position in range(panels)]
+    full_width, full_height = width + 2 * MARGIN, height * panels + 2 * MARGIN
+    figure = Figure(figsize=(full_width, full_height))
+    left, panel_width, panel_height = MARGIN / full_width, width / full_width, (height - GAP) / full_height
+    bottoms = [(MARGIN + GAP / 2 + height * (panels - 1 - position)) / full_height for position in range(panels)]
+    return figure, [figure.add_axes((left, bottom, panel_width, panel_height)) for bottom in bottoms]
 
 
 def plain_text(name: str) -> str:
@@ -63,7 +80,7 @@ def bar_chart(title: str, labels: Sequence[str], columns: Mapping[str, Sequence[
 def matrix_chart(title: str, counts: Sequence[Sequence[int]], labels: Sequence[str]) -> Figure:
     """Return a confusion matrix: row truth, column prediction. The numbers of up to `MAX_CLASSES` classes are shown."""
     side = min(14.0, 2.5 + 0.4 * len(labels))
-    figure, (axis,) = new_figure(1, width=side + 1, height=side)
+    figure, (axis,) = new_figure(1, width=side, height=side + GAP)
     # Colors are shares of the row, so that rare classes are visible too; the numbers are counts.
     shares = [[count / max(1, sum(row)) for count in row] for row in counts]
     figure.colorbar(axis.imshow(shares, cmap="Blues", vmin=0, vmax=1), ax=axis, shrink=0.8)
@@ -87,7 +104,7 @@ def reliability_chart(title: str, calibration: Mapping[str, Any], confidence: st
         confidence: what the x axis shows, such as "score of the predicted class".
         accuracy: what the y axis shows, such as "share of images with this class".
     """
-    figure, (upper, lower) = new_figure(2, width=7.4, height=3.6)
+    figure, (upper, lower) = new_figure(2, width=5.4, height=3.6)
     bins, width = calibration["bins"], 1 / len(calibration["bins"])
     middles = [(position + 0.5) * width for position in range(len(bins))]
     shares = [row["accuracy"] or 0.0 for row in bins]

@@ -17,7 +17,7 @@ from service.disk_space import require_free_space
 from service.jobs.kinds.fit import FitKind
 from service.jobs.kinds.registry import JOB_KINDS
 from service.jobs.supervisor_watch import SupervisorWatch
-from service.resources import CPUS, GPUS, NODES, available
+from service.resources import CPUS, GPUS, NODES, available, on_largest_node
 from service.rest.schemas import Alive, Capabilities, Check, Readiness
 from service.scopes import Scope
 from service.settings import Settings
@@ -72,7 +72,7 @@ async def get_metrics(metrics: MetricsDep, pools: PoolsDep) -> Response:
 @router.get("/v1/capabilities", dependencies=[needs(), Depends(reject_ignored_parameters)])
 async def get_capabilities(settings: SettingsDep, capacity: CapacityDep) -> Capabilities:
     """Return the version, resources and limits of this server."""
-    default = FitKind().default_resources(capacity)
+    default = FitKind().default_resources(on_largest_node(capacity))
     return Capabilities(
         version=version(),
         cpus=capacity[CPUS],

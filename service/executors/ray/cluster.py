@@ -125,7 +125,7 @@ class RayCluster:
         text = content.decode(errors="replace")
         # Its error is the last line of a traceback that has words.
         lines = [line for line in text.splitlines() if " " in line.strip()]
-        message = f"Ray at {self.address} answers {status} to {method} {path}: {lines[-1] if lines else text!r}"
+        message = f"Ray at {self.address} answers {status} to {method} {path}: {lines[-1] if lines else text.strip()}"
         if status == http.client.BAD_REQUEST:
             raise RequestRefused(message)
         if EXISTS in text:

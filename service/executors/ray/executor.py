@@ -32,7 +32,7 @@ from service.executors.ray.states import (
     observed,
     submission_id,
 )
-from service.resources import CPUS, GPUS, ResourceCounts, total
+from service.resources import CPUS, GPUS, LARGEST_NODE, ResourceCounts, total
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -79,11 +79,13 @@ class RayExecutor:
         return cls(RayCluster(settings.ray_address), settings.cancel_grace_s)
 
     def capacity(self) -> ResourceCounts:
-        """Return the sum over the living nodes; raises ExecutorUnavailable while none has a core."""
-        sums = total(node.resources for node in self._cluster.nodes().values())
+        """Return the sum over the living nodes, and the largest node; ExecutorUnavailable while none has a core."""
+        nodes = [node.resources for node in self._cluster.nodes().values()]
+        sums = total(nodes)
         if not sums.get(CPUS):
             raise ExecutorUnavailable(f"Ray at {self._cluster.address} has no node with cores yet")
-        return {CPUS: sums[CPUS], GPUS: sums.get(GPUS, 0)}
+        largest = {LARGEST_NODE + name: max(node[name] for node in nodes) for name in (CPUS, GPUS)}
+        return {CPUS: sums[CPUS], GPUS: sums[GPUS], **largest}
 
     def assign(self, resources: ResourceCounts, in_use: Collection[str]) -> tuple[str, ...]:
         """Return nothing: Ray chooses the devices."""

@@ -24,6 +24,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> GraphCase:
     return GraphCase({name: TASKS[name] for name in names}, tmp_path_factory.mktemp("inside"))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_graph_with_every_kind_of_task_predicts_what_torch_predicts(inside: GraphCase, runtime: str) -> None:
     found = check_parity(inside, runtime, SIZES)

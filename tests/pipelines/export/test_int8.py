@@ -5,10 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper, save_model
 
+from pipelines.export.openvino_file import write_openvino
+from pipelines.export.quantization import quantize_openvino
 from pipelines.export.variants import ExportRequest, ExportSource, accuracy_control, export_variant
 from pipelines.run_folder.exports_layout import ExportsDir
+from pipelines.runtimes.openvino import import_openvino
 from pipelines.runtimes.rows import RUNTIMES
 from pipelines.runtimes.variant import load_variant, read_variant
 
@@ -37,6 +42,34 @@ def test_openvino_computes_integers(source: ExportSource, exports: ExportsDir, t
     weights = quantized.variant(variant.name).path / "model.bin"
     assert weights.stat().st_size < 0.4 * (exports.variant("openvino-fp32").path / "model.bin").stat().st_size
     assert read_variant(quantized.variant(variant.name).path) == variant
+
+
+def test_biases_are_corrected_for_the_error_of_the_integers(tmp_path: Path) -> None:
+    """The means of the outputs stay those of the graph in float32."""
+    generator = np.random.default_rng(0)
+    arrays = {"weights": generator.random((4, 3, 3, 3)) ** 4, "biases": np.full(4, 0.5)}
+    constants = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in arrays.items()]
+    images, scores = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, channels, 16, 16])
+        for name, channels in (("images", 3), ("scores", 4))
+    )
+    node = helper.make_node("Conv", ["images", "weights", "biases"], ["maps"], pads=[1, 1, 1, 1])
+    nodes = [node, helper.make_node("Relu", ["maps"], ["scores"])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "one layer", [images], [scores], constants),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    save_model(model, str(tmp_path / "model.onnx"))
+    write_openvino(tmp_path / "model.onnx", tmp_path / "float.xml")
+    inputs = [{"images": generator.random((1, 3, 16, 16), dtype=np.float32)} for _ in range(8)]
+    quantize_openvino(tmp_path / "float.xml", tmp_path / "int8.xml", inputs)
+    biases = [
+        operation.get_data().ravel()
+        for operation in import_openvino().Core().read_model(tmp_path / "int8.xml").get_ops()
+        if operation.get_type_name() == "Constant" and list(operation.shape) == [1, 4, 1, 1]
+    ]
+    assert any(0 < np.abs(own - 0.5).max() < 0.1 for own in biases)
 
 
 def test_export_that_falls_too_far_is_kept_and_says_why(source: ExportSource, tmp_path: Path) -> None:

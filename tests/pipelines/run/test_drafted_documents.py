@@ -12,7 +12,7 @@ from tests.pipelines.data.drafting.exports import FORMATS
 SMALL = (
     "--model.backbone.name", "resnet14_thin", "--model.neck.channels", "16", "--trainer.max_epochs", "1",
     "--trainer.accelerator", "cpu", "--data.num_workers", "0", "--data.sources.images.batch_size", "16",
-    "--tracking", "null",
+    "--tracking", "null", "--evaluation.plots", "false",
 )  # fmt: skip
 """One epoch of one step."""
 
@@ -30,4 +30,6 @@ def test_document_that_init_writes_trains(
     FORMATS[name][0](tmp_path / "data")
     init_document(Path("data"), Path("job.yaml"), divide=True)
     assert command("fit", "--config", "job.yaml", "--run-dir", "run", *SMALL) == 0
-    assert RunDir.of(tmp_path / "run").result.is_file()
+    run_dir = RunDir.of(tmp_path / "run")
+    assert run_dir.result.is_file()
+    assert not run_dir.plots.exists(), "evaluation.plots is false"

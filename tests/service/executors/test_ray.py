@@ -13,8 +13,11 @@ from service.executors.process_tree import processes, variable_of
 from service.executors.ray.executor import RayExecutor
 from service.executors.ray.states import SWEPT, submission_id
 from service.settings import Settings
-from tests.ray_cluster import RayForTests
+from tests.ray_cluster import CPUS, RayForTests
 from tests.service.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(1200)
+"""The first test waits until Ray has started."""
 
 SECRET = "s3cret-of-the-trainer"
 POLITE = "trap 'echo asked; exit 75' TERM; setsid sleep 600 & echo ready; while :; do sleep 0.05; done"
@@ -27,9 +30,9 @@ class RayAttempt:
         self.executor, self.root = executor, root
         self.folder = root / "jobs" / "job" / "attempts" / "1"
 
-    def start(self, script: str, **environment: str) -> "RayAttempt":
-        variables = {"PATH": os.environ["PATH"], **environment}
-        self.executor.start(AttemptSpec(self.folder, ("/bin/sh", "-c", script), variables, self.root, 8.0, {"cpus": 1}))
+    def start(self, script: str, cpus: int = 1, **environment: str) -> "RayAttempt":
+        variables, command = {"PATH": os.environ["PATH"], **environment}, ("/bin/sh", "-c", script)
+        self.executor.start(AttemptSpec(self.folder, command, variables, self.root, 8.0, {"cpus": cpus}))
         return self
 
     def until(self, kind: str) -> Observation:
@@ -49,9 +52,13 @@ class RayAttempt:
         lines = {process.pid: " ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])}
         return [pid for pid, line in lines.items() if words in line and str(self.folder) in line]
 
-    def remaining(self) -> int:
+    def until_nothing_remains(self) -> None:
+        """Wait for the driver, which ends a moment after the attempt, and fail if any other process remains."""
+        wait_until(lambda: not self._remaining(), "the end of all processes")
+
+    def _remaining(self) -> bool:
         found = processes().values()
-        return sum(variable_of(process, "PYRAMIDION_ATTEMPT_DIR") == str(self.folder) for process in found)
+        return any(variable_of(process, "PYRAMIDION_ATTEMPT_DIR") == str(self.folder) for process in found)
 
 
 @pytest.fixture
@@ -78,7 +85,7 @@ def test_killed_driver_stops_its_attempt_with_a_checkpoint(attempt: RayAttempt) 
         os.kill(pid, signal.SIGKILL)
     assert attempt.until("exited").exit_code == 75
     assert attempt.log == "ready\nasked\n"
-    assert attempt.remaining() == 0
+    attempt.until_nothing_remains()
 
 
 @pytest.mark.reliability
@@ -88,7 +95,7 @@ def test_request_to_stop_reaches_the_command_alone(attempt: RayAttempt) -> None:
     attempt.executor.stop(attempt.folder)
     assert attempt.until("exited").exit_code == 75
     assert attempt.log == "ready\nasked\n"
-    assert attempt.remaining() == 0
+    attempt.until_nothing_remains()
 
 
 @pytest.mark.reliability
@@ -100,7 +107,7 @@ def test_attempt_of_a_killed_shim_is_lost_and_leaves_nothing(attempt: RayAttempt
     job = attempt.executor._cluster.jobs()[submission_id(attempt.folder)]
     assert job.exit_code == SWEPT
     assert attempt.executor.sweep(attempt.folder)
-    assert attempt.remaining() == 0
+    attempt.until_nothing_remains()
 
 
 @pytest.mark.reliability
@@ -110,7 +117,7 @@ def test_attempt_of_a_killed_shim_and_driver_is_swept_on_its_node(attempt: RayAt
         os.kill(pid, signal.SIGKILL)
     attempt.until("lost")
     wait_until(lambda: attempt.executor.sweep(attempt.folder), "the sweep", pause_s=0.2)
-    assert attempt.remaining() == 0
+    attempt.until_nothing_remains()
 
 
 @pytest.mark.reliability
@@ -119,4 +126,16 @@ def test_killed_worker_of_ray_stops_its_attempt_with_a_checkpoint(attempt: RayAt
     for pid in attempt.pids("ray.driver"):
         psutil.Process(pid).parent().kill()
     assert attempt.until("exited").exit_code == 75
-    assert attempt.remaining() == 0
+    attempt.until_nothing_remains()
+
+
+@pytest.mark.reliability
+def test_killed_raylet_stops_its_attempts_with_a_checkpoint(ray: RayForTests, attempt: RayAttempt) -> None:
+    with ray.with_another_node(CPUS + 1) as node:
+        wait_until(lambda: attempt.executor.capacity()["cpus"] == 2 * CPUS + 1, "the node")
+        attempt.start(POLITE, cpus=CPUS + 1).until_ready()
+        [raylet] = [one for one in psutil.Process(node.pid).children() if one.name() == "raylet"]
+        raylet.kill()
+        assert attempt.until("exited").exit_code == 75
+        attempt.until_nothing_remains()
+    wait_until(lambda: attempt.executor.capacity()["cpus"] == CPUS, "the end of the node")

@@ -8,11 +8,15 @@ import pytest
 
 from pipelines.run_folder.attempt_files import AttemptExit, ShimProcess
 from pipelines.run_folder.layout import AttemptDir
+from service.doctor import servers
 from service.executors.base import AttemptSpec, ExecutorUnavailable, Observation
 from service.executors.ray import cluster
 from service.executors.ray.executor import RayExecutor
 from service.executors.ray.states import FOLDER_KEY, submission_id
 from service.executors.registry import capacity_of_service
+from service.jobs.kinds.fit import FitKind
+from service.jobs.submission import resource_problems
+from service.resources import on_largest_node
 from service.settings import Settings
 from tests.service.executors.ray_stand_in import TOKEN, RayTable, ray_table
 
@@ -46,7 +50,16 @@ def name_of(spec: AttemptSpec) -> str:
 
 
 def test_capacity_is_that_of_the_living_nodes(executor: RayExecutor) -> None:
-    assert executor.capacity() == {"cpus": 6, "gpus": 1}
+    assert executor.capacity() == {"cpus": 6, "gpus": 1, "largest_node_cpus": 4, "largest_node_gpus": 1}
+
+
+def test_job_gets_at_most_the_resources_of_one_node(executor: RayExecutor) -> None:
+    capacity = executor.capacity()
+    assert FitKind().default_resources(on_largest_node(capacity)) == {"cpus": 4, "gpus": 1}
+    assert resource_problems({"cpus": 4, "gpus": 1}, capacity) == []
+    messages = [problem.message for problem in resource_problems({"cpus": 5, "gpus": 2}, capacity)]
+    assert "this server has 1 for all jobs together" in messages[0]
+    assert messages[1:] == ["got 5, but no node of the cluster has more than 4"]
 
 
 def test_cluster_without_cores_is_not_available_yet(executor: RayExecutor, table: RayTable) -> None:
@@ -183,6 +196,20 @@ def test_token_is_sent_and_a_missing_one_is_reported(
 
 def test_capacity_of_the_service_is_kept_while_ray_does_not_answer(table: RayTable, tmp_path: Path) -> None:
     settings = Settings(root=tmp_path, executor="ray", ray_address=table.address)
-    assert dict(capacity_of_service(settings)) == {"cpus": 6, "gpus": 1}
+    before = dict(capacity_of_service(settings))
     table.status = 500
-    assert dict(capacity_of_service(settings)) == {"cpus": 6, "gpus": 1}
+    assert dict(capacity_of_service(settings)) == before
+    assert before["cpus"] == 6
+
+
+def test_doctor_reports_the_capacity_of_a_cluster_or_its_silence(table: RayTable, tmp_path: Path) -> None:
+    settings = Settings(root=tmp_path, executor="ray", ray_address=table.address)
+    results = []
+    for status in (500, 200):
+        table.status = status
+        results += servers.cluster(settings)
+    assert [(result.outcome, result.detail) for result in results] == [
+        ("failed", f"Ray at {table.address} answers 500 to GET /api/v0/nodes?limit=10000: AgentError: no agent"),
+        ("ok", "ray: 6 cores, 1 GPUs"),
+    ]
+    assert list(servers.cluster(Settings(root=tmp_path))) == []

@@ -57,7 +57,7 @@ def classification_charts(title: str, result: Mapping[str, Any]) -> dict[str, Fi
 
 def _curves(title: str, rows: Sequence[Mapping[str, Any]], column: str, area: str, area_name: str) -> Figure:
     """Return one curve over [0, 1] for each class, with the area below it in the legend."""
-    figure, (axis,) = new_figure(1, width=8.4)
+    figure, (axis,) = new_figure(1, width=6.0)
     for row in rows:
         points = [position / (len(row[column]) - 1) for position in range(len(row[column]))]
         label = f"{plain_text(row['label'])} ({row['support']}), {area_name} {row[area]:.2f}"
@@ -70,7 +70,7 @@ def _curves(title: str, rows: Sequence[Mapping[str, Any]], column: str, area: st
 
 def label_outcomes(title: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Return the images with and without each class of a multilabel task, by what the model predicts at 0.5."""
-    figure, (axis,) = new_figure(1, width=8.4, height=1.4 + 0.35 * len(rows))
+    figure, (axis,) = new_figure(1, width=6.0, height=1.4 + 0.35 * len(rows))
     starts = [0] * len(rows)
     for (name, (truth, predicted)), color in zip(OUTCOMES.items(), ("tab:green", "tab:orange", "tab:red"), strict=True):
         counts = [row["confusion"][truth][predicted] for row in rows]

@@ -47,7 +47,7 @@ def analysis_charts(title: str, result: Mapping[str, Any]) -> dict[str, Figure]:
 
 def error_chart(title: str, errors: Mapping[str, Any]) -> Figure:
     """Return what each kind of error costs, with the number of errors of the kind."""
-    figure, (axis,) = new_figure(1, width=8.4, height=3.6)
+    figure, (axis,) = new_figure(1, width=6.0, height=3.6)
     names = list(errors["count"])
     costs = [errors["cost"][name] for name in names]
     bars = axis.barh(range(len(names)), costs, color="tab:red")
@@ -67,7 +67,7 @@ def error_chart(title: str, errors: Mapping[str, Any]) -> Figure:
 
 def score_chart(title: str, curves: Mapping[str, Sequence[float | None]]) -> Figure:
     """Return precision, recall and F1 over the score above which detections are accepted."""
-    figure, (axis,) = new_figure(1, width=8.4)
+    figure, (axis,) = new_figure(1, width=6.0)
     for name, color in (("precision", "tab:blue"), ("recall", "tab:orange"), ("f1", "tab:green")):
         points = [(score, value) for score, value in zip(CURVE_SCORES, curves[name], strict=True) if value is not None]
         axis.plot(*zip(*points, strict=True), color=color, label=name.replace("f1", "F1"), marker=".", linewidth=1.4)

@@ -15,7 +15,7 @@ MAX_CURVES = 10
 
 def precision_recall(title: str, classes: Sequence[Mapping[str, Any]]) -> Figure:
     """Return the curves at IoU 0.5 of classes, given their entries in result.json; a dot marks the best threshold."""
-    figure, (axis,) = new_figure(1, width=8.4)
+    figure, (axis,) = new_figure(1, width=6.0)
     for row in classes:
         curve = row["precision_at_recall"]
         if curve is None:
