@@ -57,7 +57,7 @@ class Piece(BaseModel):
     size: int = Field(ge=0)
 
 
-class FileState(BaseModel):
+class StoredFile(BaseModel):
     """The content of a file.
 
     Attributes:
@@ -86,7 +86,7 @@ class FolderState(BaseModel):
 
     writer: str = ""
     used_from: int = 0
-    files: dict[Annotated[str, AfterValidator(_safe_path)], FileState | None] = Field(default_factory=dict)
+    files: dict[Annotated[str, AfterValidator(_safe_path)], StoredFile | None] = Field(default_factory=dict)
 
     def pieces(self) -> set[str]:
         """Return the names of all pieces of the files."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.run_folder.files import create_folder, rename_synced
 from pipelines.run_folder.layout import is_appended
-from service.run_sync.commits import CommitDamaged, FileState, FolderState, JobObjects
+from service.run_sync.commits import CommitDamaged, FolderState, JobObjects, StoredFile
 
 _ARRIVING = ".arriving-"
 """Start of the hidden name of content that is being read; no reader sees it."""
@@ -100,7 +100,7 @@ class FolderPuller:
             for one in arrived.values():
                 one.hidden.unlink(missing_ok=True)
 
-    def _has(self, path: str, state: FileState | None) -> bool:
+    def _has(self, path: str, state: StoredFile | None) -> bool:
         target = self._folder / path
         if state is None:
             return not target.exists()
@@ -111,7 +111,7 @@ class FolderPuller:
         found = self._present.get(path)
         return found is not None and (found.size, found.hash.hexdigest()) == (state.size, state.sha256)
 
-    def _read(self, path: str, state: FileState) -> _Arrived:
+    def _read(self, path: str, state: StoredFile) -> _Arrived:
         """Read what a file lacks, or all of it if it is another file, and verify the content of the whole file."""
         target, found = self._folder / path, self._present.get(path)
         create_folder(target.parent)
@@ -126,7 +126,7 @@ class FolderPuller:
             raise CommitDamaged(f"job {self._objects.job_id}: {path} in the storage is not what was written to it")
         return _Arrived(hidden, 0, _Present(state.size, content_hash))
 
-    def _copy(self, state: FileState, start: int, target: Path, content_hash: "hashlib._Hash") -> str:
+    def _copy(self, state: StoredFile, start: int, target: Path, content_hash: "hashlib._Hash") -> str:
         """Write the content of a file from a byte on, and return the digest of `content_hash` after it."""
         with target.open("wb") as new:
             for piece in state.pieces:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
-from service.run_sync.commits import FileState, FolderState, JobObjects, Piece
+from service.run_sync.commits import FolderState, JobObjects, Piece, StoredFile
 from service.run_sync.scanning import Changes, FileVersion, find_changes, scan, split
 
 MAX_APPENDED_BYTES = 64 << 20
@@ -45,7 +45,7 @@ class HashingReader:
 class Stored:
     """Changes whose content is stored, and which the next commit names."""
 
-    files: dict[str, FileState | None]
+    files: dict[str, StoredFile | None]
     versions: dict[str, FileVersion]
     removed: list[str]
 
@@ -54,7 +54,7 @@ class Stored:
 class _Growing:
     """What is stored of a file that is appended to."""
 
-    state: FileState
+    state: StoredFile
     hash: _Hash
     tail: bytes
 
@@ -120,7 +120,7 @@ class FolderPusher:
 
     def upload(self, changes: Changes) -> Stored | None:
         """Store the content of changes; return None if a file was written to meanwhile. Raises StorageUnavailable."""
-        files: dict[str, FileState | None] = {}
+        files: dict[str, StoredFile | None] = {}
         try:
             for changed in changes.files:
                 files[changed.path] = store_file(self._objects, self._attempt, self._token, self._numbers, changed.file)
@@ -143,7 +143,7 @@ class FolderPusher:
             self._store_next(self._next)
         growing = {path: found for path in split(scan(self._folder))[0] if (found := self._grown(path)) is not None}
         gone = [path for path in self._growing if not (self._folder / path).exists()]
-        changed: dict[str, FileState | None] = {path: found.state for path, found in growing.items()}
+        changed: dict[str, StoredFile | None] = {path: found.state for path, found in growing.items()}
         changed |= dict.fromkeys(gone)
         changed |= {} if stored is None else stored.files
         if not changed:
@@ -198,7 +198,7 @@ class FolderPusher:
         pieces.append(Piece(name=name, size=len(content)))
         total = hashlib.sha256() if before is None else before.hash.copy()
         total.update(new)
-        state = FileState(size=end, sha256=total.hexdigest(), pieces=tuple(pieces))
+        state = StoredFile(size=end, sha256=total.hexdigest(), pieces=tuple(pieces))
         tail = (content if before is None else before.tail + new)[-_COMPARED_BYTES:]
         return _Growing(state, total, tail)
 
@@ -211,10 +211,10 @@ def _continues(file: BinaryIO, before: _Growing) -> bool:
 
 def store_file(
     objects: JobObjects, attempt: int, token: str, numbers: "itertools.count[int]", file: BinaryIO
-) -> FileState:
+) -> StoredFile:
     """Store a whole file as one piece and return its state. Raises StorageUnavailable."""
     file.seek(0)
     reader = HashingReader(file)
     name = objects.put_piece(attempt, token, next(numbers), reader)  # type: ignore[arg-type]
     piece = Piece(name=name, size=reader.size)
-    return FileState(size=reader.size, sha256=reader.sha256.hexdigest(), pieces=(piece,))
+    return StoredFile(size=reader.size, sha256=reader.sha256.hexdigest(), pieces=(piece,))

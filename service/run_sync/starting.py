@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 
 from pipelines.run_folder.files import file_sha256
-from service.run_sync.commits import CommitDamaged, FileState, FolderState, JobObjects, Piece
+from service.run_sync.commits import CommitDamaged, FolderState, JobObjects, Piece, StoredFile
 from service.run_sync.pull import FolderPuller
 from service.run_sync.push import store_file
 from service.run_sync.scanning import scan
@@ -28,7 +28,7 @@ def publish_start(run_folder: Path, objects: JobObjects, attempt: int) -> None:
         return
     earlier = _earlier_files(objects, attempt)
     token, numbers = secrets.token_hex(4), itertools.count(1)
-    files: dict[str, FileState | None] = {}
+    files: dict[str, StoredFile | None] = {}
     paths = [path for path in scan(run_folder).items() if not path[0].startswith("attempts/")]
     for path, _ in sorted(paths, key=lambda found: found[1].modified_ns):
         stored = earlier.get(path)
@@ -41,7 +41,7 @@ def publish_start(run_folder: Path, objects: JobObjects, attempt: int) -> None:
     objects.put_commit(attempt, 0, state.model_dump_json().encode())
 
 
-def _earlier_files(objects: JobObjects, attempt: int) -> dict[str, FileState]:
+def _earlier_files(objects: JobObjects, attempt: int) -> dict[str, StoredFile]:
     """Return the files of the newest commit of the attempt before, as far as all of their pieces are stored."""
     before = objects.newest_attempt(before=attempt)
     newest = None if before is None else objects.newest_commit(before)
