@@ -150,7 +150,7 @@ bench-large-set: install ## the data check of 117,000 images, and the memory of 
 bench-side-by-side: install ## training steps in one process and in two at once, by the waiting of threads (six minutes, idle machine)
 	$(BIN)/python -m tests.bench.side_by_side
 
-bench-exports: install ## three backbones exported to each runtime: quality on BCCD and times (an hour on 2 quiet cores)
+bench-exports: install ## three backbones exported to each runtime: quality on BCCD and times (three trainings of ten CPU-minutes, and nine exports)
 	$(BIN)/python -m tests.bench.exports
 
 backbones: install ## measure the catalog's networks again, and write docs/backbones.md (a minute; after a row was added)

@@ -148,5 +148,6 @@ def quiet_lightning() -> None:
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         ".*the logging interval.*",
         ".*in eval mode at the start of training.*",  # the norms of frozen stages
+        ".*`srun` command is available.*",  # pipelines.nodes connects processes, also in a step of Slurm
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -17,7 +17,7 @@ from service.disk_space import DiskAlmostFull, require_free_space
 from service.jobs.errors import InvalidJob
 from service.jobs.submission import check_variant
 from service.principal import KeyLimits, Principal
-from service.resources import ResourceCounts
+from service.resources import CPUS, GPUS, NODES, ResourceCounts
 from service.settings import Settings
 from service.states import JobStatus, SweepStatus, TrialState
 from service.store.errors import AlreadyEnded, DatasetNotFound, NotFound, QueueLimit, StoreUnavailable, Superseded
@@ -33,13 +33,14 @@ from service.sweeps.trial_results import TrialUnusable, failures_in_a_row, read_
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 1000
+ANY_CAPACITY: ResourceCounts = dict.fromkeys((CPUS, GPUS, NODES), 10**6)
+"""The capacity was checked at the submission; a trial that does not fit a smaller cluster waits, as other jobs do."""
 
 
 class SweepRunner:
     """Advances sweeps, one at a time.
 
     Args:
-        capacity: the resources that jobs may use in total.
         tracking: their MLflow runs.
     """
 
@@ -49,11 +50,10 @@ class SweepRunner:
         jobs: JobStore,
         sweeps: SweepStore,
         leased: LeasedSweepStore,
-        capacity: ResourceCounts,
         tracking: SweepTracking,
     ) -> None:
         self._settings, self._jobs, self._sweeps, self._leased = settings, jobs, sweeps, leased
-        self._capacity, self._tracking = capacity, tracking
+        self._tracking = tracking
         self._replayed: dict[str, int] = {}
         self._errors: dict[str, str] = {}
 
@@ -182,7 +182,7 @@ class SweepRunner:
         )
         try:
             document = trial_document(spec, params, trial_name(sweep.name, number))
-            new = check_variant(like, document, self._settings, self._capacity)
+            new = check_variant(like, document, self._settings, ANY_CAPACITY)
         except (ConfigError, InvalidJob) as error:
             message = f"its document is invalid: {error}"[:MAX_MESSAGE]
             self._leased.add_invalid_trial(sweep, number, params, message)

@@ -173,10 +173,11 @@ def cut_graph(source: Path, target: Path, task: str) -> None:
 
     openvino = import_openvino()
     model = openvino.Core().read_model(source)
-    for result in model.get_results():
-        if not result.get_output_tensor(0).get_any_name().startswith(f"{task}."):
-            model.remove_result(result)
-    openvino.save_model(model, target, compress_to_fp16=False)
+    kept = [
+        result for result in model.get_results() if result.get_output_tensor(0).get_any_name().startswith(f"{task}.")
+    ]
+    part = openvino.Model(kept, model.get_parameters())
+    openvino.save_model(part, target, compress_to_fp16=False)
 
 
 def quality_table(models: Mapping[str, Exported], split: str) -> str:

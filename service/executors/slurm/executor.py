@@ -209,7 +209,7 @@ class SlurmExecutor:
         return time.monotonic() - self._ended_at.setdefault(folder, time.monotonic()) <= FILES_S
 
     def _log_reason(self, job: SlurmJob) -> None:
-        if self._reasons.get(job.name) != job.reason:
+        if job.reason != "None" and self._reasons.get(job.name) != job.reason:
             self._reasons[job.name] = job.reason
             log.info("Slurm's job %s (%s) waits: %s", job.id, job.name, job.reason)
 

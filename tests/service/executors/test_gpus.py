@@ -66,7 +66,7 @@ def test_executor_assigns_gpus_of_the_driver_up_to_the_limit(
     driver: Path, limit: int | None, wanted: tuple[str, ...]
 ) -> None:
     executor = LocalExecutor(cpus=4, gpus=limit)
-    assert executor.capacity() == {"cpus": 4, "gpus": len(wanted)}
+    assert executor.capacity() == {"cpus": 4, "gpus": len(wanted), "nodes": 1}
     assert executor.assign({"cpus": 1, "gpus": 9}, ()) == wanted
 
 
@@ -79,16 +79,16 @@ def test_attempts_never_share_a_gpu(driver: Path) -> None:
 
 
 def test_capacity_is_set_by_the_arguments() -> None:
-    assert LocalExecutor(cpus=3, gpus=0).capacity() == {"cpus": 3, "gpus": 0}
+    assert LocalExecutor(cpus=3, gpus=0).capacity() == {"cpus": 3, "gpus": 0, "nodes": 1}
 
 
 def test_host_of_the_api_needs_no_gpu_for_the_gpus_of_its_supervisor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # without a driver
-    assert capacity_of_service(Settings(cpus=4, gpus=2)) == {"cpus": 4, "gpus": 2}
-    assert capacity_of_service(Settings(cpus=4)) == {"cpus": 4, "gpus": 0}
+    assert capacity_of_service(Settings(cpus=4, gpus=2)) == {"cpus": 4, "gpus": 2, "nodes": 1}
+    assert capacity_of_service(Settings(cpus=4)) == {"cpus": 4, "gpus": 0, "nodes": 1}
 
 
 def test_gpus_of_this_host_are_counted_although_the_setting_names_more(driver: Path) -> None:
-    assert capacity_of_service(Settings(cpus=4, gpus=5)) == {"cpus": 4, "gpus": 2}
+    assert capacity_of_service(Settings(cpus=4, gpus=5)) == {"cpus": 4, "gpus": 2, "nodes": 1}

@@ -44,7 +44,7 @@ class SweepBench:
         """Replace the runner, as if the supervisor had been killed."""
         leased = LeasedSweepStore(self.engine, "test")
         tracking = SweepTracking(MlflowWorker(JobRuns(Store("sqlite:////dev/null/none"))), leased)
-        self.runner = SweepRunner(self.settings, self.jobs, self.sweeps, leased, {"cpus": 2, "gpus": 0}, tracking)
+        self.runner = SweepRunner(self.settings, self.jobs, self.sweeps, leased, tracking)
 
     def start(self, **more: Any) -> Sweep:
         fixed = {"document": self.document, "search": SEARCH, "metric": METRIC, "direction": "maximize", "trials": 3}
