@@ -15,7 +15,8 @@ from pipelines.base.runtime_choice import RuntimeChoice
 from pipelines.tracking.mlflow_store import sqlite_url
 from service.addresses import is_loopback
 from service.predictor_address import PredictorAddress
-from service.settings_variables import Folders, Networks, RayAddress, SettingsOfVariables, Words
+from service.settings_runs import RunStorageSettings
+from service.settings_variables import Folders, Networks, RayAddress, Words
 
 PREFIX = "PYRAMIDION_"
 
@@ -24,7 +25,7 @@ Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 
 
-class Settings(SettingsOfVariables):
+class Settings(RunStorageSettings):
     """One service: its folders, its resources and its limits. Each field is also `PYRAMIDION_<NAME>`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX)
@@ -234,10 +235,10 @@ class Settings(SettingsOfVariables):
     keep_datasets: CountOrZero | None = Field(None, description="number of unused data sets that are kept")
     keep_datasets_bytes: CountOrZero | None = Field(None, description="maximum size of unused data sets")
 
-    @field_validator("root", "data_roots", "weights_roots")
+    @field_validator("root", "data_roots", "weights_roots", "run_scratch")
     @classmethod
     def _absolute(cls, value: Any) -> Any:
-        return value.resolve() if isinstance(value, Path) else tuple(path.resolve() for path in value)
+        return tuple(path.resolve() for path in value) if isinstance(value, tuple) else value and value.resolve()
 
     @field_validator("predictor_url")
     @classmethod

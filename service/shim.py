@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -45,11 +45,7 @@ SAVE_PAUSES_S = (0.1, 0.4, 1.0, 2.0)
 
 def main() -> int:
     """Run the attempt of a folder; return 0 if exit.json is written or another shim runs the attempt."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, HELD | WATCHED)
-    for number in WATCHED:
-        signal.signal(number, signal.SIG_DFL)
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    hold_signals()
     files = AttemptDir(Path(sys.argv[1]))
     order = _order_from_file(files) if ORDER_FILE_OPTION in sys.argv[2:] else json.load(sys.stdin)
     # The input may contain credentials; its memory is freed when the last process closes it.
@@ -67,6 +63,15 @@ def main() -> int:
     code, ran_out_of_memory = _attempt(files, run, order)
     ending = AttemptExit(code=code, ended=time.time(), ran_out_of_memory=ran_out_of_memory)
     return 0 if _save(files.exit_json, ending) else 1
+
+
+def hold_signals() -> None:
+    """Let signals wait until `watch_command` handles them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD | WATCHED)
+    for number in WATCHED:
+        signal.signal(number, signal.SIG_DFL)
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _this_process() -> ShimProcess:
@@ -99,20 +104,20 @@ def _attempt(files: AttemptDir, run: ShimProcess, order: dict[str, Any]) -> tupl
     """Return the exit code of the command, and whether memory ran out, once its whole process tree has exited."""
     if requested := signal.sigpending() & {END, KILL}:
         return -(signal.SIGKILL if KILL in requested else signal.SIGTERM), False
+    inherited = {name: os.environ[name] for name in order.get("inherited", ()) if name in os.environ}
     try:
-        command = _start(order)
+        command = start_command(order["command"], {**order["environment"], **inherited}, order["cwd"])
     except (OSError, subprocess.SubprocessError) as error:
         _log_error(f"{order['command'][0]} could not be started in {order['cwd']}: {error}")
         return NOT_STARTED, False
     with suppress(OSError):
         replace(run, trainer_pid=command.pid).write(files.run_json)
-    return _watch(command, order["grace_s"], order.get("driver"))
+    return watch_command(command, order["grace_s"], order.get("driver"))
 
 
-def _start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
+def start_command(command: Sequence[str], environment: Mapping[str, str], cwd: str) -> subprocess.Popen[bytes]:
     """Start the command in its own process group, with default signal handlers; it dies with this process."""
     shim = os.getpid()
-    inherited = {name: os.environ[name] for name in order.get("inherited", ()) if name in os.environ}
 
     def prepare() -> None:
         die_with_parent(parent=shim)
@@ -122,16 +127,18 @@ def _start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
 
     # stdout and stderr of this process are log.txt.
     return subprocess.Popen(
-        order["command"],
+        command,
         stdin=subprocess.DEVNULL,
-        cwd=order["cwd"],
-        env={**order["environment"], **inherited},
+        cwd=cwd,
+        env=environment,
         process_group=0,
         preexec_fn=prepare,
     )
 
 
-def _watch(command: subprocess.Popen[bytes], grace_s: float, driver: Sequence[int] | None) -> tuple[int, bool]:
+def watch_command(
+    command: subprocess.Popen[bytes], grace_s: float, driver: Sequence[int] | None = None
+) -> tuple[int, bool]:
     """Wait until the command and all its descendants have exited; kill the descendants that outlive the command.
 
     Memory counts as having run out if the kernel's count of out-of-memory kills (see `oom_kills`) grew in the last

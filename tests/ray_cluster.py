@@ -19,10 +19,10 @@ from service.executors.ray.local_cluster import LOG, local_cluster
 from service.settings import Settings
 from tests.network_namespace import NetworkNamespace
 from tests.service.waiting import TIMEOUT_S, wait_until
-from tests.unused_ports import unused_ports
 
 CPUS = 2
-PORTS_OF_NODE = ("dashboard-agent-listen", "metrics-export")
+PORTS_OF_NODE = ("--dashboard-agent-listen-port=30001", "--metrics-export-port=30002")
+"""Ports that nobody else uses in the namespace, outside of those of Ray's workers (10002 to 19999)."""
 
 
 class RayForTests:
@@ -63,11 +63,10 @@ class RayForTests:
         """Add a node; yield its `ray start`, whose session contains the raylet and all others of its processes."""
         log = (self._settings.root / LOG).read_text()
         [address] = set(re.findall(r"--address='([0-9.:]+)'", log))
-        ports = [f"--{name}-port={port}" for name, port in zip(PORTS_OF_NODE, unused_ports(2), strict=True)]
         command = python_command(
             "ray.scripts.scripts", "start", f"--address={address}", "--block", f"--num-cpus={cpus}"
         )
-        options = ["--node-ip-address=127.0.0.1", "--disable-usage-stats", *ports]
+        options = ["--node-ip-address=127.0.0.1", "--disable-usage-stats", *PORTS_OF_NODE]
         environment = child_environment({**os.environ, **self.engine.environment})
         with self.network.entered():
             node = subprocess.Popen([*command, *options], env=environment, start_new_session=True)

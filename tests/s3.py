@@ -31,6 +31,34 @@ def s3_endpoint() -> Iterator[str]:
     server.stop()
 
 
+class StoppableS3:
+    """A server that a test may stop and start again; connections are refused meanwhile, and its objects stay."""
+
+    def __init__(self) -> None:
+        [self._port] = unused_ports(1)
+        self.endpoint = f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        from moto.server import ThreadedMotoServer
+
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=self._port, verbose=False)
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop()
+
+
+@pytest.fixture
+def stoppable_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[StoppableS3]:
+    """A server with one bucket; the variables by which clients reach it are set."""
+    server = StoppableS3()
+    server.start()
+    assert httpx2.put(f"{server.endpoint}/{BUCKET}").status_code == 200
+    set_variables(monkeypatch, server.endpoint)
+    yield server
+    server.stop()
+
+
 @pytest.fixture(scope="session")
 def seaweedfs_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of SeaweedFS, which has one bucket."""

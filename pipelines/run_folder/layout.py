@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 RUNS_ROOT_VARIABLE = "PYRAMIDION_RUNS_ROOT"
 
@@ -18,9 +18,22 @@ ATTEMPT_DIR_VARIABLE = "PYRAMIDION_ATTEMPT_DIR"
 RUN_DIR_VARIABLE = "PYRAMIDION_RUN_DIR"
 """The environment variable by which rank 0 passes the chosen folder to the other ranks."""
 
-_ATTEMPTS, _CHECKPOINTS, _EVALUATIONS = "attempts", "checkpoints", "eval"
+_ATTEMPTS, _CHECKPOINTS, _EVALUATIONS, _LOG = "attempts", "checkpoints", "eval", "log.txt"
 JOB_YAML = "job.yaml"
 """Name of a job's document, which `init` and `data convert` give to documents that they write, too."""
+
+UNFINISHED_SUFFIX = ".writing"
+"""Suffix of a file that is being written, and gets another name once it is complete; so are hidden files."""
+
+
+def is_unfinished(path: PurePath) -> bool:
+    """Return whether a path relative to a run folder is a lock, or is still being written."""
+    return any(part.startswith(".") for part in path.parts) or path.suffix == UNFINISHED_SUFFIX
+
+
+def is_appended(path: PurePath) -> bool:
+    """Return whether a file of a run folder grows by appended lines; all others are replaced whole."""
+    return path.suffix == ".jsonl" or path.name == _LOG
 
 
 def runs_root() -> Path:
@@ -228,7 +241,7 @@ class AttemptDir:
     @property
     def log(self) -> Path:
         """Everything that the attempt prints."""
-        return self.path / "log.txt"
+        return self.path / _LOG
 
     @property
     def exit_json(self) -> Path:

@@ -11,14 +11,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from pipelines.base.errors import Stopped
 from pipelines.run_folder.files import rename_synced
-from pipelines.run_folder.layout import RunDir
+from pipelines.run_folder.layout import UNFINISHED_SUFFIX, RunDir
 from pipelines.training.lightning_internals import restart_validation
 from pipelines.training.stopping import StopRequest
 
 
 def write_checkpoint(trainer: Trainer, path: Path) -> None:
     """Write the trainer's state, so that readers see the old file or the new one; all ranks must call this."""
-    temporary = path.with_suffix(".writing")
+    temporary = path.with_suffix(UNFINISHED_SUFFIX)
     trainer.save_checkpoint(temporary)
     if trainer.is_global_zero:
         rename_synced(temporary, path)

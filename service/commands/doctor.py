@@ -54,6 +54,7 @@ def _results(settings: Settings) -> list[CheckResult]:
         "cluster": partial(servers.cluster, settings),
         "mlflow": partial(servers.mlflow, settings),
         "storage": partial(servers.storage, settings),
+        "run storage": partial(servers.run_storage, settings),
         "predictor": partial(servers.predictor, settings),
         "open files": machine.open_files,
         "shared memory": machine.shared_memory,

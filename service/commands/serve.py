@@ -28,6 +28,7 @@ METAVARS = {
     "request_log": "BOOL", "require_keys": "BOOL", "allowed_hosts": "NAME", "allowed_origins": "URL",
     "trainer_variables": "NAME", "trusted_proxies": "ADDRESS",
     "slurm_partition": "NAME", "slurm_account": "NAME", "slurm_options": "OPTIONS",
+    "run_storage": "URL", "run_scratch": "DIR",
 }  # fmt: skip
 
 ONLY_VARIABLES = frozenset({"predictor_secret"})

@@ -1,6 +1,7 @@
 """Checks of the servers that a service uses: MLflow, the storage of archives, a predictor by itself, and a cluster."""
 
 import base64
+import io
 import json
 import os
 import sqlite3
@@ -20,7 +21,7 @@ from service.predictor_address import access_problem, health_problem
 from service.resources import CPUS, GPUS
 from service.settings import Settings
 from service.storage.base import StorageError
-from service.storage.opening import open_storage
+from service.storage.opening import open_run_storage, open_storage
 
 HTTP_TIMEOUT_S = 5.0
 _REST_PATH = "/api/2.0/mlflow/experiments/search"
@@ -119,6 +120,24 @@ def storage(settings: Settings) -> Iterator[CheckResult]:
         yield CheckResult("storage", "failed", problem, remedy or f"start the storage, or correct {where}")
     else:
         yield CheckResult("storage", "ok", f"{archives.label} can be written and read")
+
+
+def run_storage(settings: Settings) -> Iterator[CheckResult]:
+    """Check that objects of run folders can be stored, found and deleted, if they are needed."""
+    if settings.run_storage is None:
+        return
+    key = "check-of-doctor"
+    try:
+        store = open_run_storage(settings.run_storage, settings.storage_timeout_s)
+        store.put(key, io.BytesIO(b"stored for a moment"))
+        found = list(store.keys(key))
+        store.delete(found)
+    except (StorageError, ConfigError) as error:
+        problem, _, remedy = str(error).partition("; ")
+        where = "PYRAMIDION_RUN_STORAGE, AWS_ENDPOINT_URL and the credentials"
+        yield CheckResult("run storage", "failed", problem, remedy or f"start the storage, or correct {where}")
+    else:
+        yield CheckResult("run storage", "ok", f"{store.label} can be written, listed and deleted")
 
 
 def predictor(settings: Settings) -> Iterator[CheckResult]:

@@ -17,7 +17,10 @@ from service.datasets.folder import version_folder
 from service.principal import LOCAL_TENANT, Principal
 from service.retention.candidates import DeletedKind, Deletion, find_deletions, folder_bytes
 from service.retention.protection import Protection
+from service.retention.run_objects import delete_objects_of_ended_jobs
+from service.run_sync.opening import run_objects
 from service.settings import Settings
+from service.storage.base import StorageError
 from service.store.database import Database
 from service.store.datasets import DatasetStore
 from service.store.errors import DatasetInUse, DatasetNotFound, NotEnded, NotFound
@@ -80,6 +83,7 @@ class Collection:
                 done.append(deletion)
                 report(deletion)
         self._delete_images_of_deleted_jobs()
+        self._delete_objects()
         return done
 
     def _delete(self, deletion: Deletion) -> bool:
@@ -131,6 +135,14 @@ class Collection:
                 remove_folder(version_folder(self._settings.datasets_dir, version.id).path)
             except OSError as error:
                 self.problems.append(f"{version.reference}: {error.strerror}; its files will be deleted later")
+
+    def _delete_objects(self) -> None:
+        """Delete the objects of run folders whose jobs have ended or were deleted."""
+        try:
+            if (store := run_objects(self._settings)) is not None:
+                delete_objects_of_ended_jobs(store, self._jobs)
+        except StorageError as error:
+            self.problems.append(f"objects of ended jobs will be deleted later: {error}")
 
     def _delete_job(self, job_id: str) -> bool:
         if not self._store.mark(job_id, self._protection.newest_job):

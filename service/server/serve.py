@@ -18,6 +18,7 @@ from service.executors.registry import check_executor, engine_of_service
 from service.heartbeat import HeartbeatPipe
 from service.inherited_environment import inherited_environment
 from service.predictor_address import health_problem
+from service.run_sync.opening import check_run_storage
 from service.server.children import Child, HealthProbe, report, stop
 from service.server.health import find_predictor_address, get
 from service.server.orphans import inherits_orphans, reap_orphans, stop_orphans
@@ -85,6 +86,7 @@ def _check(settings: Settings, parts: Sequence[Part], environment: Mapping[str, 
         check_access(settings, environment)
     if Part.SUPERVISOR in parts:
         check_executor(settings)
+        check_run_storage(settings)
     if Part.PREDICTOR in parts:
         find_predictor_address(settings)
     check_folders(settings)

@@ -1,1 +1,1 @@
-"""Archives in storage: a port with implementations for a local folder and for S3. Torch-free."""
+"""Archives and other objects in storage: ports with implementations for a local folder and for S3. Torch-free."""

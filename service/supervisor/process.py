@@ -20,6 +20,7 @@ from service.child_process import die_with_parent
 from service.executors.registry import create_executor
 from service.heartbeat import Heartbeat
 from service.jobs.supervisor_lock import LOCK
+from service.run_sync.executor import with_run_storage
 from service.settings import Settings
 from service.signals import Signals
 from service.store.database import Database, open_database
@@ -55,7 +56,8 @@ def main(command: Command | None = None) -> int:
     """
     escape_output()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="supervisor: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "botocore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     die_with_parent(signal.SIGTERM)
     try:
         with Signals() as signals:
@@ -72,7 +74,7 @@ def main(command: Command | None = None) -> int:
 def _run(signals: Signals, command: Command | None) -> None:
     settings, heartbeat = Settings(), Heartbeat()
     settings.jobs_dir.mkdir(parents=True, exist_ok=True)
-    executor = create_executor(settings)
+    executor = with_run_storage(create_executor(settings), settings)
     owner, host = uuid.uuid4().hex, settings.name_of_host
     engine = _opened(settings, signals, heartbeat)
     if engine is None:

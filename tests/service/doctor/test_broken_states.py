@@ -24,6 +24,7 @@ from service.keys.use_cases import Keys
 from service.principal import LOCAL_USER
 from service.scopes import Scope
 from service.settings import Settings
+from service.storage.opening import open_run_storage
 from service.store.api_keys import KeyStore
 from service.store.database import open_database
 from service.store.supervisor_lease import LeaseStore
@@ -181,6 +182,12 @@ def test_bucket_that_may_only_be_read(settings: Settings, monkeypatch: pytest.Mo
     assert_matches(
         said, "do not permit CreateMultipartUpload in s3://b/some .* -> permit it, or correct AWS_ACCESS_KEY"
     )
+
+
+def test_usable_storage_of_runs_keeps_nothing_of_the_check(settings: Settings, s3_url: str) -> None:
+    with_storage = settings.model_copy(update={"run_storage": s3_url})
+    assert found(servers.run_storage(with_storage), "run storage")[0] == "ok"
+    assert list(open_run_storage(s3_url, 20).keys("")) == []
 
 
 def test_predictor_with_another_secret(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,7 +143,7 @@ class Cluster:
                 process.send_signal(signal.SIGCONT)
             process.kill()
             process.wait()
-        LocalExecutor(1, 0).sweep_orphans((), self.settings.jobs_dir)
+        LocalExecutor(1, 0).sweep_orphans((), self.settings.root)
         self.engine.dispose()
 
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,21 @@ class Service:
     """A service with its own folder; jobs may use `cpus` cores in total.
 
     With `inherits_orphans`, its processes are related as in a container, where `serve` is the first process.
+    `variables` are further settings.
     """
 
     def __init__(
-        self, root: Path, data_root: Path, cpus: int, database_url: str = "", *, inherits_orphans: bool = False
+        self,
+        root: Path,
+        data_root: Path,
+        cpus: int,
+        database_url: str = "",
+        *,
+        inherits_orphans: bool = False,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.root, self.data_root, self.cpus, self.database_url = root, data_root, cpus, database_url
-        self.inherits_orphans = inherits_orphans
+        self.inherits_orphans, self.variables = inherits_orphans, variables or {}
         self.log = root.parent / f"{root.name}.log"
         self.client = httpx2.Client(timeout=TIMEOUT_S)
         self.process: subprocess.Popen[bytes] | None = None
@@ -46,7 +54,7 @@ class Service:
         environment = {name: text for name, text in os.environ.items() if not name.startswith(("MLFLOW", "PYRAMIDION"))}
         environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYRAMIDION_CPUS": str(self.cpus)}
         environment |= {"PYRAMIDION_RETRY_DELAY_S": "0.1", "PYRAMIDION_GPUS": "0"}
-        environment |= {"PYRAMIDION_DATABASE_URL": self.database_url}
+        environment |= {"PYRAMIDION_DATABASE_URL": self.database_url, **self.variables}
         arguments = ["serve", "--root", str(self.root), "--port", "0", "--data-root", str(self.data_root)]
         with self.log.open("ab") as log:
             position = log.tell()
@@ -141,12 +149,11 @@ class Service:
 
     def processes(self, job_id: str) -> list[psutil.Process]:
         """Return the living processes of a job's attempts, including their shims."""
-        folder = str(self.root / "jobs" / job_id)
         alive = []
         for process in psutil.process_iter():
             try:
-                marked = process.environ().get("PYRAMIDION_ATTEMPT_DIR", "").startswith(folder)
-                if (marked or folder in " ".join(process.cmdline())) and process.status() != psutil.STATUS_ZOMBIE:
+                marked = job_id in process.environ().get("PYRAMIDION_ATTEMPT_DIR", "")
+                if (marked or job_id in " ".join(process.cmdline())) and process.status() != psutil.STATUS_ZOMBIE:
                     alive.append(process)
             except psutil.Error:
                 continue
@@ -164,8 +171,8 @@ def start_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     """Starts services, each with its own folder, for a data root, a number of slots, and a database."""
     running: list[Service] = []
 
-    def start(data_root: Path, cpus: int, database_url: str = "") -> Service:
-        running.append(Service(tmp_path_factory.mktemp("service") / "root", data_root, cpus, database_url))
+    def start(data_root: Path, cpus: int, database_url: str = "", **more: Any) -> Service:
+        running.append(Service(tmp_path_factory.mktemp("service") / "root", data_root, cpus, database_url, **more))
         running[-1].start()
         return running[-1]
 
