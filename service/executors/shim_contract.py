@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.run_folder.attempt_files import ShimProcess
+from pipelines.run_folder.files import rename_synced
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, AttemptDir
 
 if TYPE_CHECKING:
@@ -65,9 +66,7 @@ def write_order(folder: Path, order: Order) -> None:
     try:
         with os.fdopen(descriptor, "w") as file:
             json.dump(order, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(unfinished).replace(order_path(folder))
+        rename_synced(Path(unfinished), order_path(folder))
     except BaseException:
         Path(unfinished).unlink(missing_ok=True)
         raise

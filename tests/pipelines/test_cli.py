@@ -53,7 +53,8 @@ def signal_when() -> Callable[[Callable[[], bool], int], threading.Thread]:
 
 
 def test_fit_writes_the_run_folder(finished: RunDir, small: Document, demo_root: Path) -> None:
-    assert read_yaml(finished.job_yaml.read_text(), "job.yaml") == small
+    submitted = read_yaml(finished.job_yaml.read_text(), "job.yaml")
+    assert submitted == {**small, "evaluation": {"plots": True}}
     assert load_job([str(finished.config_yaml)]).model.optimizer.lr == 2e-3
     assert read_json(finished.inputs_json) == {
         "data": str(demo_root), "weights": "none", "init_from": None,
@@ -106,12 +107,12 @@ def test_events_report_stages_progress_and_metrics(finished: RunDir) -> None:
 
 
 def test_finished_and_other_folders_are_rejected(
-    command: Command, finished: RunDir, job_yaml: Path, demo_root: Path, capsys: pytest.CaptureFixture[str]
+    command: Command, finished: RunDir, demo_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ("--data-root", demo_root.parent)
-    assert command("fit", "--config", job_yaml, *data, "--run-dir", finished.path) == 78
+    assert command("fit", "--config", finished.job_yaml, *data, "--run-dir", finished.path) == 78
     assert "has a result already; name a new folder" in capsys.readouterr().err
-    assert command("fit", "--config", job_yaml, *data, "--run-dir", finished.path, "--name=other") == 78
+    assert command("fit", "--config", finished.job_yaml, *data, "--run-dir", finished.path, "--name=other") == 78
     assert "other values of name;" in capsys.readouterr().err
 
 

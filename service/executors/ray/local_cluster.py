@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipelines.base.cores import num_cores
 from pipelines.base.process_folder import ProcessFolder, remove_abandoned_folders
+from pipelines.base.terminal import escape_output
 from service.child_process import die_with_parent, python_command
 from service.executors.base import Engine
 from service.executors.process_tree import kill
@@ -51,6 +52,7 @@ def local_cluster(settings: Settings) -> Engine:
 
 def main() -> int:
     """Run Ray until SIGTERM; return 0, or the exit code of `ray start` if it ends before."""
+    escape_output()
     die_with_parent()
     settings = Settings()
     remove_abandoned_folders()

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.run_folder.files import rename_synced
 from service.executors.base import AttemptSpec
 from service.executors.shim_contract import order_of, order_path, write_order
 
@@ -44,7 +45,7 @@ class OrderFile:
             devices: the devices that it gets.
         """
         try:
-            order_path(self.folder).rename(self._taken)
+            rename_synced(order_path(self.folder), self._taken, content_is_synced=True)
         except FileNotFoundError:
             return None
         order = json.loads(self._taken.read_bytes())

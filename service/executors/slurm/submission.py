@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.run_folder.layout import AttemptDir
+from pipelines.run_folder.layout import AttemptDir, RunDir
 from service.child_process import python_command
 from service.executors.base import AttemptSpec
 from service.executors.shim_contract import ORDER_FILE_OPTION
@@ -32,7 +32,7 @@ def name_of(folder: Path) -> str:
 def folder_of(name: str, jobs_dir: Path) -> Path:
     """Return the folder of an attempt from the name of its job, which starts with the prefix of `jobs_dir`."""
     job, _, number = name.removeprefix(prefix_of(jobs_dir)).rpartition("-")
-    return jobs_dir.resolve() / job / "attempts" / number
+    return RunDir.of(jobs_dir.resolve() / job).attempt(int(number))
 
 
 def batch_script(folder: Path) -> str:

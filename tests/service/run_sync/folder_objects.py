@@ -1,5 +1,6 @@
 """A storage of objects in a folder, which fails when a test says so."""
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +26,9 @@ class FolderObjects(ObjectStore):
         self.before()
         path = self.folder / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.read())
+        unfinished = self.folder.with_name(f"{self.folder.name}.{threading.get_ident()}")
+        unfinished.write_bytes(content.read())
+        unfinished.replace(path)
         self.after()
 
     def read(self, key: str, start: int = 0) -> Iterator[bytes]:
