@@ -8,8 +8,9 @@ SECRETS ?= secrets
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
-# Neither uv nor pip leaves out the tests of packages, and a few files of packages are templates, not Python.
-COMPILE := -m compileall -qq -j 0 -x '/tests?/'
+# Neither uv nor pip leaves out the tests of packages and large packages of which few modules are ever imported, and a few files of
+# packages are templates, not Python.
+COMPILE := -m compileall -qq -j 0 -x '/(tests?|testing|databricks|pip|ray)/'
 # Four processes of one thread each: on two cores, the others use the time in which tests wait for other processes.
 PYTEST := -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 # The tests start hundreds of processes. Without compiled modules, each of them would compile the project again.

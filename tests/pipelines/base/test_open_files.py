@@ -40,6 +40,7 @@ def test_run_that_needs_more_files_is_refused_with_the_remedy() -> None:
     assert message.startswith("ulimit -n: got a limit of 64 open files; this run needs 248: raise it with `ulimit -Hn")
 
 
+@pytest.mark.integration
 def test_fit_is_refused_instead_of_hanging(job_yaml: Path, demo_root: Path, tmp_path: Path) -> None:
     words = ("fit", "--config", job_yaml, "--data.root", demo_root, "--run-dir", tmp_path / "run")
     done = subprocess.run(

@@ -254,6 +254,7 @@ class FirstStep(Callback):
         self.weights = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
 
 
+@pytest.mark.integration
 def test_training_changes_gradients_of_shared_parameters_but_not_of_heads(
     small_document: dict[str, Any], train: Callable[..., Any], tmp_path: Path
 ) -> None:

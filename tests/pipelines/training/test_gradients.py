@@ -120,7 +120,7 @@ class LastState(Callback):
         self.state = {name: tensor.clone() for name, tensor in pl_module.state_dict().items()}
 
 
-@pytest.mark.parametrize("aggregate", ["none", "mgda"])
+@pytest.mark.parametrize("aggregate", ["none", pytest.param("mgda", marks=pytest.mark.integration)])
 def test_training_is_bit_identical_with_and_without_statistics(
     aggregate: str, small_document: dict[str, Any], train: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ def wait_for_checks(number: int) -> None:
     wait_until(lambda: len(checks()) == number, f"{number} running checks", pause_s=0.01)
 
 
+@pytest.mark.integration
 def test_dry_run_reports_what_the_job_would_train(settings: Settings, serve: Serve, document: Document) -> None:
     job = validate_document(document)
     categories = {"boxes": [Category(1, "box")]}

@@ -50,6 +50,7 @@ def predict(rest: httpx2.Client, name: str, image: bytes, **query: Any) -> httpx
     return rest.post(f"/v1/models/{name}/predict", params=query, files={"image": ("image.jpg", image)})
 
 
+@pytest.mark.integration
 def test_predictions_equal_those_of_the_predictor(
     rest: httpx2.Client, shapes: list[ModelVersion], exported: list[Path]
 ) -> None:

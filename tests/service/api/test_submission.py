@@ -174,6 +174,7 @@ def test_link_to_itself_is_rejected(shared_api: httpx2.Client, document: Documen
     assert [pointer for pointer in errors_of(shared_api, document) if not "/config/data/root".startswith(pointer)] == []
 
 
+@pytest.mark.integration
 def test_recipe_takes_data_and_a_budget_instead_of_a_document(shared_api: httpx2.Client, document: Document) -> None:
     body = {"recipe": "finetune", "data": {"root": document["data"]["root"]}, "budget": "3m", "priority": 2}
     answer = shared_api.post("/v1/jobs", json=body)

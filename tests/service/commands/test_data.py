@@ -104,6 +104,7 @@ def test_errors_of_the_document_are_one_line_per_field(command: str, folder: Pat
     assert "data.image_sizes" in done.stderr
 
 
+@pytest.mark.integration
 def test_show_writes_pictures_and_prints_their_paths(folder: Path) -> None:
     done = process("data", "show", "--config", "shapes.yaml", "--count", "2", "--out", "pictures", cwd=folder)
     assert done.returncode == 0, done.stderr
