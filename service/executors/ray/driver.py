@@ -68,10 +68,11 @@ def _follow(executor: LocalExecutor, file: OrderFile, folder: Path) -> int:
     while True:
         try:
             seen = executor.poll(folder)
+            if seen.kind in ("alive", "exited"):
+                file.forget()
             if seen.kind == "exited":
                 return 0
             if seen.kind == "alive":
-                file.forget()
                 if must_stop:
                     executor.stop(folder)
                     must_stop = False

@@ -74,6 +74,7 @@ def test_attempt_runs_on_ray_and_its_secrets_are_only_in_its_environment(attempt
     attempt.start('echo "$KEY" "$CUDA_VISIBLE_DEVICES" "$RAY_AUTH_TOKEN"; exit 7', KEY=SECRET)
     assert attempt.until("exited").exit_code == 7
     assert attempt.log == f"{SECRET}  \n"
+    attempt.until_nothing_remains()
     assert sorted(path.name for path in attempt.folder.iterdir()) == ["exit.json", "log.txt", "run.json"]
     assert SECRET not in str(attempt.executor._cluster._answer("GET", "/api/jobs/"))
 
