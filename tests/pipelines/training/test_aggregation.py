@@ -34,8 +34,7 @@ MODEL = ModelSpec.model_validate(
         },
     }
 )
-TASKS = sorted(MODEL.tasks)
-RULES = ("pcgrad", "upgrad", "mgda")
+TASKS, RULES = sorted(MODEL.tasks), ("pcgrad", "upgrad", "mgda")
 
 
 def new_model() -> MultiTaskModel:
