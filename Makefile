@@ -51,7 +51,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # The service runs beside the lines below it, in a session of its own so that Ctrl-C reaches the client alone, and ends with them.
 demo: SHELL := /bin/bash
-demo: install ## start the service, submit a job by REST, watch it, predict one image, stop (below 6 minutes on 2 cores)
+demo: install ## start the service, submit a job by REST, watch it, predict one image, stop (below 5 minutes on 2 cores)
 	rm -rf demo
 	$(BIN)/pyramidion data synth demo/data/demo
 	@set -e; \
