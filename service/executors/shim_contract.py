@@ -1,4 +1,4 @@
-"""What executors and shims agree on: the order, who may run the attempt, and the signals that stop it.
+"""The contract between executors and shims: the order, the claim of an attempt, and the signals that stop it.
 
 A shim that another system starts, perhaps on another machine, reads its order from a file of the attempt's folder.
 """

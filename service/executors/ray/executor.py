@@ -42,7 +42,7 @@ KEEP_ENDED_S = 3600.0
 
 
 class RayExecutor:
-    """The `Executor` of a Ray cluster. Whatever outlives a process is in the folders of the attempts and in Ray.
+    """The `Executor` of a Ray cluster. All that must outlive it is in the folders of the attempts and in Ray.
 
     Args:
         cluster: the cluster.

@@ -26,12 +26,12 @@ class OrderFile:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a driver may still take the order."""
+        """True if a driver can still take the order."""
         return order_path(self.folder).exists()
 
     @property
     def is_taken(self) -> bool:
-        """Whether a driver has taken the order and has not started the attempt yet."""
+        """True if a driver has taken the order, and has not seen the attempt start yet."""
         return self._taken.exists()
 
     def write(self, spec: AttemptSpec) -> None:

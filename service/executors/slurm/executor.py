@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class SlurmExecutor:
-    """The `Executor` of a Slurm cluster. What must outlive it is in the folders of the attempts and in Slurm.
+    """The `Executor` of a Slurm cluster. All that must outlive it is in the folders of the attempts and in Slurm.
 
     An attempt is found by the name of its job. Only the shim that has claimed the attempt runs it, so neither a second
     submission nor a late start does harm (`service.executors.shim_contract`).
@@ -197,7 +197,7 @@ class SlurmExecutor:
         try:
             return claim(folder, ShimProcess())
         except OSError:
-            # There is no folder, or it cannot be written.
+            # The folder is missing or not writable.
             return False
 
     def _is_awaited(self, folder: Path) -> bool:

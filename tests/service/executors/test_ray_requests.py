@@ -1,4 +1,4 @@
-"""What the executor `ray` asks of a cluster; the cluster is a table behind Ray's REST API."""
+"""The requests of the executor `ray` to a cluster, which is a table behind Ray's REST API."""
 
 import time
 from collections.abc import Iterator
