@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pipelines.run_folder.files import rename_synced
 from service.executors.base import AttemptSpec
-from service.executors.shim_contract import order_of, order_path, write_order
+from service.executors.shim_contract import ORDER_PREFIX, order_of, order_path, write_order
 
-TAKEN = ".order.taken.json"
+TAKEN = f"{ORDER_PREFIX}taken.json"
 
 
 @dataclass(frozen=True)

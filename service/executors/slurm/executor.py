@@ -15,7 +15,7 @@ from pipelines.run_folder.attempt_files import AttemptExit, ShimProcess
 from pipelines.run_folder.layout import AttemptDir
 from service.child_process import child_environment
 from service.executors.base import AttemptSpec, ExecutorUnavailable, Observation, RequirementsNotMet
-from service.executors.shim_contract import INHERITED, claim, order_of, order_path, write_order
+from service.executors.shim_contract import INHERITED, claim, order_of, remove_orders, write_order
 from service.executors.slurm.commands import COMMANDS, Rejected, SlurmCommands
 from service.executors.slurm.queue import SlurmQueue
 from service.executors.slurm.states import SINFO_FORMAT, SlurmJob, most_advanced, parse_sinfo
@@ -168,7 +168,7 @@ class SlurmExecutor:
             self._claim(folder)
             self._swept_at[folder] = time.monotonic()
         with suppress(OSError):
-            order_path(folder).unlink(missing_ok=True)
+            remove_orders(folder)
         has_exited = AttemptExit.read_if_valid(AttemptDir(folder).exit_json) is not None
         jobs = [job for job in self._jobs_of(folder, since=self._swept_at[folder]) if job.phase != "ended"]
         # The shim has written exit.json after all processes of the attempt, and Slurm cleans up.
