@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.base.errors import ConfigError, FieldProblem, NumericsError
 from pipelines.base.records import DatasetIndex
-from pipelines.evaluation.plots import write_picture
+from pipelines.evaluation.chart_files import write_picture
 from pipelines.model import MultiTaskModel
 from pipelines.preflight import Inputs
 from pipelines.run.batch_size import measured_batch_size
