@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from pipelines.base.charts import add_margin
 from pipelines.base.pictures import FAST_PNG
 from pipelines.run_folder.files import write_atomic
-from pipelines.tasks.tensors.charts import add_margin
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

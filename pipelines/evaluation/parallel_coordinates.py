@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.tasks.tensors.charts import new_figure, plain_text
+from pipelines.base.charts import new_figure, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

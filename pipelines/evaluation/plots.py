@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.base.charts import MAX_CLASSES, bar_chart, legend_beside, new_figure, plain_text
 from pipelines.evaluation.chart_files import write_picture
 from pipelines.evaluation.condition_charts import condition_charts
 from pipelines.evaluation.curves import Curves, Points, epoch_ends, read_curves, smoothed
 from pipelines.run_folder.events import read_events
 from pipelines.tasks.kinds import KINDS
-from pipelines.tasks.tensors.charts import MAX_CLASSES, bar_chart, legend_beside, new_figure, plain_text
 from pipelines.tasks.tensors.runtime import runtime_of_kind
 
 if TYPE_CHECKING:

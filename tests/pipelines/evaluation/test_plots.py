@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.base.charts import bar_chart, matrix_chart, plain_text
 from pipelines.base.records import Category
 from pipelines.evaluation.chart_files import png_of
 from pipelines.evaluation.curves import epoch_ends, read_curves, smoothed
@@ -13,7 +14,6 @@ from pipelines.tasks.classification.tensors.scores import score_multiclass
 from pipelines.tasks.detection.scoring.boxes import FoundBoxes
 from pipelines.tasks.detection.scoring.coco_scores import score_coco
 from pipelines.tasks.detection.tensors.charts import precision_recall
-from pipelines.tasks.tensors.charts import bar_chart, matrix_chart, plain_text
 
 
 def event(kind, epoch, step, **data):

@@ -1,4 +1,4 @@
-"""Charts as matplotlib figures, made without pyplot: no global state, no display."""
+"""Charts as matplotlib figures, made without pyplot: no global state, no display. Torch-free."""
 
 from __future__ import annotations
 
