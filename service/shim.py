@@ -47,7 +47,8 @@ def main() -> int:
     """Run the attempt of a folder; return 0 if exit.json is written or another shim runs the attempt."""
     hold_signals()
     files = AttemptDir(Path(sys.argv[1]))
-    order = _order_from_file(files) if ORDER_FILE_OPTION in sys.argv[2:] else json.load(sys.stdin)
+    has_order_file = ORDER_FILE_OPTION in sys.argv[2:]
+    order = _order_from_file(files) if has_order_file else json.load(sys.stdin)
     # The input may contain credentials; its memory is freed when the last process closes it.
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -59,7 +60,10 @@ def main() -> int:
         return 0
     if not claim(files.path, run):
         return 0
-    order_path(files.path).unlink(missing_ok=True)
+    if has_order_file:
+        # An attempt that is claimed must run; a sweep removes an order that remains.
+        with suppress(OSError):
+            order_path(files.path).unlink(missing_ok=True)
     code, ran_out_of_memory = _attempt(files, run, order)
     ending = AttemptExit(code=code, ended=time.time(), ran_out_of_memory=ran_out_of_memory)
     return 0 if _save(files.exit_json, ending) else 1

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.base.printable import printable
+from pipelines.base.charts import new_figure, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DOTS_PER_INCH = 110
 MAX_TICKS = 12
 MAX_LABEL = 24
+"""Number of characters of a choice, which is written between two axes."""
 NUM_TICKS = 5
 
 
@@ -26,11 +25,12 @@ def draw_coordinates(title: str, axes: Sequence[Mapping[str, Any]], lines: Seque
         axes: with `name`, `log`, `ticks`, `low` and `high`; the last one is the metric, by which lines are colored.
         lines: with `values`, `is_best` and `is_feasible`.
     """
+    # The API imports this module, and loads NumPy and matplotlib only when it draws.
     from matplotlib import colormaps
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(max(6.4, 1.9 * len(axes)), 4.2), layout="constrained")
-    panel = figure.add_subplot()
+    from pipelines.evaluation.chart_files import png_of
+
+    figure, (panel,) = new_figure(1, width=max(5.2, 1.9 * len(axes)))
     heights = [[_height(axis, value) for axis, value in zip(axes, line["values"], strict=True)] for line in lines]
     # The best line is drawn last, above the others.
     for line, ys in sorted(zip(lines, heights, strict=True), key=lambda pair: bool(pair[0]["is_best"])):
@@ -39,14 +39,12 @@ def draw_coordinates(title: str, axes: Sequence[Mapping[str, Any]], lines: Seque
         panel.plot(range(len(axes)), ys, style, color=color, linewidth=2.4 if line["is_best"] else 1.1, alpha=0.85)
     for position, axis in enumerate(axes):
         _draw_axis(panel, position, axis)
-    panel.set_xticks(range(len(axes)), [_text(axis["name"]) for axis in axes], rotation=20, ha="right", fontsize=8)
+    panel.set_xticks(range(len(axes)), [plain_text(axis["name"]) for axis in axes], rotation=20, ha="right", fontsize=8)
     panel.set_yticks([])
-    panel.set(xlim=(-0.2, len(axes) - 0.4), ylim=(-0.05, 1.05), title=_text(title, 80))
+    panel.set(xlim=(-0.2, len(axes) - 0.4), ylim=(-0.05, 1.05), title=plain_text(title))
     for side in ("left", "right", "top"):
         panel.spines[side].set_visible(False)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=DOTS_PER_INCH)
-    return file.getvalue()
+    return png_of(figure)
 
 
 def _draw_axis(panel: Axes, position: int, axis: Mapping[str, Any]) -> None:
@@ -55,7 +53,7 @@ def _draw_axis(panel: Axes, position: int, axis: Mapping[str, Any]) -> None:
         y = _height(axis, value)
         panel.plot([position, position + 0.03], [y, y], color="black", linewidth=0.8)
         ground = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5}
-        panel.text(position + 0.05, y, _text(label, MAX_LABEL), fontsize=7, va="center", bbox=ground)
+        panel.text(position + 0.05, y, plain_text(label, MAX_LABEL), fontsize=7, va="center", bbox=ground)
 
 
 def _ticks(axis: Mapping[str, Any]) -> list[tuple[float, str]]:
@@ -81,9 +79,3 @@ def _height(axis: Mapping[str, Any], value: float) -> float:
     if axis["log"]:
         return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
     return float((value - low) / (high - low))
-
-
-def _text(name: str, longest: int = 40) -> str:
-    """Return a name without control characters that matplotlib does not read as mathematics."""
-    shown = printable(name)
-    return (shown if len(shown) <= longest else f"{shown[: longest - 3]}...").replace("$", r"\$")

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image, ImageOps
-
-from pipelines.base.pictures import FAST_PNG
+from pipelines.base.charts import MAX_CLASSES, bar_chart, legend_beside, new_figure, plain_text
+from pipelines.evaluation.chart_files import write_picture
 from pipelines.evaluation.condition_charts import condition_charts
 from pipelines.evaluation.curves import Curves, Points, epoch_ends, read_curves, smoothed
 from pipelines.run_folder.events import read_events
-from pipelines.run_folder.files import write_atomic
 from pipelines.tasks.kinds import KINDS
-from pipelines.tasks.tensors.charts import MAX_CLASSES, bar_chart, legend_beside, new_figure, plain_text
 from pipelines.tasks.tensors.runtime import runtime_of_kind
 
 if TYPE_CHECKING:
@@ -25,9 +20,6 @@ if TYPE_CHECKING:
 
     from pipelines.spec.model import ModelSpec
 
-DOTS_PER_INCH = 110
-BORDER_PX = 12
-"""White pixels around a chart."""
 LOSSES = "losses/train/"
 """Prefix of the names of losses in progress events, whose `losses` are named `train/<task>/<term>`."""
 
@@ -74,25 +66,6 @@ def _written(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
     for chart, figure in figures.items():
         write_picture(figure, folder / f"{chart}.png")
     return [folder / f"{chart}.png" for chart in figures]
-
-
-def _png(figure: Figure) -> bytes:
-    """Return the chart as a PNG file, without the white space around it. `savefig` would draw it twice for that."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    figure.set_dpi(DOTS_PER_INCH)
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    shown = drawn.crop(ImageOps.invert(drawn).getbbox())
-    buffer = io.BytesIO()
-    ImageOps.expand(shown, BORDER_PX, "white").save(buffer, "PNG", compress_level=FAST_PNG)
-    return buffer.getvalue()
-
-
-def write_picture(figure: Figure, path: Path) -> None:
-    """Write one chart as a PNG file; raises OSError."""
-    write_atomic(path, _png(figure))
 
 
 def _course(curves: Curves, ends: Mapping[int, int]) -> dict[str, Figure]:

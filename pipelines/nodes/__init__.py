@@ -1,1 +1,1 @@
-"""The nodes of a run on several machines: their settings, how they talk, and how each starts its processes."""
+"""The nodes of a run on several machines: their settings, their connections, and the processes that each starts."""

@@ -44,7 +44,7 @@ class NodeProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started, and has not ended as far as `poll` knows."""
+        """True if it was started, and `poll` has not seen its end."""
         return self._process is not None and self.exit_code is None
 
     def start(self, more: Mapping[str, str]) -> None:

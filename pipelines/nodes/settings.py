@@ -22,7 +22,7 @@ SLURM_PORTS = range(30_000, 32_000)
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """Which node of how many this is, and where the nodes meet.
+    """The number of this node, the number of all nodes, and the address of the first one.
 
     Attributes:
         rank: number of this node; 0 is the first, which decides everything.

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.base.charts import new_figure
 from pipelines.base.errors import ConfigError, FieldProblem, NumericsError
 from pipelines.base.records import DatasetIndex
-from pipelines.evaluation.plots import write_picture
+from pipelines.evaluation.chart_files import write_picture
 from pipelines.model import MultiTaskModel
 from pipelines.preflight import Inputs
 from pipelines.run.batch_size import measured_batch_size
@@ -19,7 +20,6 @@ from pipelines.run.run_precision import new_precision
 from pipelines.run.throwaway import Throwaway
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
-from pipelines.tasks.tensors.charts import new_figure
 from pipelines.training.rate_range import RangePoint, RateRange, suggested_rate
 
 FIELD = "model.optimizer.lr"

@@ -22,7 +22,7 @@ RuntimeName = Literal["onnxruntime", "openvino"]
 VariantPrecision = Literal["fp32", "bf16", "int8"]
 GraphFormat = Literal["onnx", "openvino"]
 Nms = Literal["outside", "inside"]
-"""Whether overlapping boxes are dropped after the graph (outside) or by it."""
+"""The place where overlapping boxes are dropped: after the graph (outside) or in it (inside)."""
 
 RUNTIME_OF: dict[GraphFormat, RuntimeName] = {"onnx": "onnxruntime", "openvino": "openvino"}
 """The runtime of each format of graphs."""
@@ -30,7 +30,7 @@ PRECISIONS: dict[RuntimeName, tuple[VariantPrecision, ...]] = {
     "onnxruntime": ("fp32", "int8"),
     "openvino": ("fp32", "bf16", "int8"),
 }
-"""What each runtime computes in."""
+"""Precisions by runtime."""
 
 Milliseconds = Annotated[float, Field(gt=0)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]

@@ -4,12 +4,12 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from pipelines.run_folder.files import write_atomic
-from service.executors.base import Executor, ExecutorUnavailable
+from service.executors.base import ExecutorUnavailable
 from service.resources import ResourceCounts
 
 log = logging.getLogger(__name__)
@@ -25,12 +25,12 @@ class LiveCapacity(Mapping[str, int]):
     jobs. The first service waits for the first report.
 
     Args:
-        executor: whose capacity it is.
+        read: returns the capacity of an executor, or raises ExecutorUnavailable.
         file: where the last report is kept.
     """
 
-    def __init__(self, executor: Executor, file: Path) -> None:
-        self._executor, self._file, self._problem = executor, file, ""
+    def __init__(self, read: Callable[[], ResourceCounts], file: Path) -> None:
+        self._read, self._file, self._problem = read, file, ""
         self._counts: ResourceCounts = self._reported() or self._kept() or self._awaited()
         threading.Thread(target=self._repeat, daemon=True).start()
 
@@ -50,7 +50,7 @@ class LiveCapacity(Mapping[str, int]):
 
     def _reported(self) -> ResourceCounts | None:
         try:
-            counts = dict(self._executor.capacity())
+            counts = dict(self._read())
         except ExecutorUnavailable as error:
             if str(error) != self._problem:
                 log.warning("the capacity is unknown: %s", error)

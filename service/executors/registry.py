@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pipelines.base.errors import ConfigError, FieldProblem
 from service.executors.base import Engine, Executor, RequirementsNotMet
 from service.executors.live_capacity import LiveCapacity
-from service.resources import GPUS, ResourceCounts
+from service.resources import GPUS, NODES, ResourceCounts
 from service.settings import Settings
 
 GROUP = "pyramidion.executors"
@@ -86,7 +86,13 @@ def capacity_of_service(settings: Settings) -> ResourceCounts:
         ConfigError: as `load_executor`.
     """
     executor = create_executor(settings)
+
+    def read() -> ResourceCounts:
+        counts = executor.capacity()
+        # As the supervisor's executor reports it, see `service.run_sync`: one node alone pushes a run folder.
+        return counts if settings.run_storage is None else {**counts, NODES: 1}
+
     if not getattr(executor, "is_bound_to_host", True):
-        return LiveCapacity(executor, settings.root / CAPACITY_FILE)
-    capacity = executor.capacity()
+        return LiveCapacity(read, settings.root / CAPACITY_FILE)
+    capacity = read()
     return capacity if capacity.get(GPUS) else {**capacity, GPUS: settings.gpus or 0}

@@ -1,4 +1,4 @@
-"""What executors and shims agree on: the order, who may run the attempt, and the signals that stop it.
+"""The contract between executors and shims: the order, the claim of an attempt, and the signals that stop it.
 
 A shim that another system starts, perhaps on another machine, reads its order from a file of the attempt's folder.
 """
@@ -31,6 +31,9 @@ HELD = frozenset({END, KILL, signal.SIGINT, signal.SIGHUP})
 ORDER_FILE_OPTION = "--order-file"
 """The argument of a shim whose order is in a file."""
 
+ORDER_PREFIX = ".order."
+"""Start of the hidden names of all files with orders."""
+
 DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
 """Variables that a shim's interpreter may need, without credentials of the service."""
@@ -57,12 +60,12 @@ def order_of(spec: "AttemptSpec", devices: str | None) -> Order:
 
 def order_path(folder: Path) -> Path:
     """Return the file with the order of an attempt, which its shim removes."""
-    return folder / ".order.json"
+    return folder / f"{ORDER_PREFIX}json"
 
 
 def write_order(folder: Path, order: Order) -> None:
     """Write an order that only the user of the service can read; raises OSError."""
-    descriptor, unfinished = tempfile.mkstemp(dir=folder, prefix=".order.")
+    descriptor, unfinished = tempfile.mkstemp(dir=folder, prefix=ORDER_PREFIX)
     try:
         with os.fdopen(descriptor, "w") as file:
             json.dump(order, file)
@@ -70,6 +73,15 @@ def write_order(folder: Path, order: Order) -> None:
     except BaseException:
         Path(unfinished).unlink(missing_ok=True)
         raise
+
+
+def remove_orders(folder: Path) -> None:
+    """Remove all orders of an attempt that must not start any more; raises OSError.
+
+    A process that is killed while it writes an order leaves an unfinished file, perhaps with credentials.
+    """
+    for path in folder.glob(f"{ORDER_PREFIX}*"):
+        path.unlink(missing_ok=True)
 
 
 def claim(folder: Path, run: ShimProcess) -> bool:

@@ -52,7 +52,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class _Growing:
-    """What is stored of a file that is appended to."""
+    """The stored part of a file that is appended to."""
 
     state: StoredFile
     hash: _Hash

@@ -47,7 +47,7 @@ class AttemptTransfer:
 
     @property
     def has_everything(self) -> bool:
-        """Whether everything was pulled that was stored before the end of the attempt."""
+        """True if everything that was stored before the end of the attempt has been pulled."""
         return self.ended_at is not None and self._pulled_at >= self.ended_at
 
     def publish(self) -> None:

@@ -28,7 +28,13 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     folder = Path(sys.argv[1])
     file = OrderFile(folder)
-    spec = file.take(_visible_devices())
+    try:
+        spec = file.take(_visible_devices())
+    except OSError as error:
+        remedy = "check the shared disk, and run Ray as the user of the service"
+        print(f"the order of the attempt cannot be read: {error}; {remedy}", file=sys.stderr, flush=True)
+        file.forget()
+        return 1
     if spec is None:
         print("the attempt was stopped before it ran, or runs already", flush=True)
         return 0
@@ -63,13 +69,17 @@ def _start(executor: LocalExecutor, spec: AttemptSpec) -> bool:
 
 
 def _follow(executor: LocalExecutor, file: OrderFile, folder: Path) -> int:
-    """Pass requests to stop on to the shim, until the attempt has ended."""
-    give_up_at, must_stop = time.monotonic() + START_S, False
+    """Pass requests to stop on to the shim, until the attempt has ended; remove its order once no shim needs it.
+
+    A shim that may still start needs the order: without it and run.json, the attempt counts as never started.
+    """
+    give_up_at, must_stop, has_order = time.monotonic() + START_S, False, True
     while True:
         try:
             seen = executor.poll(folder)
-            if seen.kind in ("alive", "exited"):
+            if has_order and seen.kind != "absent":
                 file.forget()
+                has_order = False
             if seen.kind == "exited":
                 return 0
             if seen.kind == "alive":
@@ -77,6 +87,7 @@ def _follow(executor: LocalExecutor, file: OrderFile, folder: Path) -> int:
                     executor.stop(folder)
                     must_stop = False
             elif (seen.kind == "lost" or time.monotonic() > give_up_at) and executor.sweep(folder):
+                file.forget()
                 return SWEPT
         except OSError as error:  # the shared disk may be unavailable for a moment
             print(f"the attempt's folder cannot be used: {error}", file=sys.stderr, flush=True)

@@ -32,6 +32,7 @@ from service.executors.ray.states import (
     observed,
     submission_id,
 )
+from service.executors.shim_contract import remove_orders
 from service.resources import CPUS, GPUS, LARGEST_NODE, ResourceCounts, total
 from service.settings import Settings
 
@@ -42,7 +43,7 @@ KEEP_ENDED_S = 3600.0
 
 
 class RayExecutor:
-    """The `Executor` of a Ray cluster. Whatever outlives a process is in the folders of the attempts and in Ray.
+    """The `Executor` of a Ray cluster. All that must outlive it is in the folders of the attempts and in Ray.
 
     Args:
         cluster: the cluster.
@@ -157,7 +158,7 @@ class RayExecutor:
         if self._ended(folder) is None and not self._is_swept(folder):
             return False
         self._silent_since.pop(folder, None)
-        OrderFile(folder).forget()
+        remove_orders(folder)
         return True
 
     def _is_swept(self, folder: Path) -> bool:

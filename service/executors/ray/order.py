@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pipelines.run_folder.files import rename_synced
 from service.executors.base import AttemptSpec
-from service.executors.shim_contract import order_of, order_path, write_order
+from service.executors.shim_contract import ORDER_PREFIX, order_of, order_path, write_order
 
-TAKEN = ".order.taken.json"
+TAKEN = f"{ORDER_PREFIX}taken.json"
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class OrderFile:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a driver may still take the order."""
+        """True if a driver can still take the order."""
         return order_path(self.folder).exists()
 
     @property
     def is_taken(self) -> bool:
-        """Whether a driver has taken the order and has not started the attempt yet."""
+        """True if a driver has taken the order, and has not seen the attempt start yet."""
         return self._taken.exists()
 
     def write(self, spec: AttemptSpec) -> None:

@@ -60,7 +60,7 @@ class RayJob:
 
     @property
     def is_swept(self) -> bool:
-        """Whether its driver has seen to it that no process of the attempt remains."""
+        """True if its driver has killed the remaining processes of the attempt."""
         return self.has_ended and self.exit_code == SWEPT
 
     @classmethod
@@ -82,10 +82,10 @@ class RayJob:
 
 @dataclass(frozen=True)
 class AttemptProgress:
-    """How far an attempt has come, by the files in its folder.
+    """The progress of an attempt, from the files in its folder.
 
     Attributes:
-        is_ordered: a driver may still take its order.
+        is_ordered: a driver can still take its order.
         has_started: a driver has taken its order.
     """
 
@@ -115,7 +115,7 @@ def observed(progress: AttemptProgress, job: RayJob | None, silent_s: float, gra
     """Return the state of an attempt that has written no exit.json.
 
     Args:
-        progress: what its folder tells.
+        progress: from its folder.
         job: its Ray job; None if Ray does not know it.
         silent_s: time since its Ray job was first seen to have ended or to be unknown.
         grace_s: the grace period.

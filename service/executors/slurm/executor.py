@@ -15,7 +15,7 @@ from pipelines.run_folder.attempt_files import AttemptExit, ShimProcess
 from pipelines.run_folder.layout import AttemptDir
 from service.child_process import child_environment
 from service.executors.base import AttemptSpec, ExecutorUnavailable, Observation, RequirementsNotMet
-from service.executors.shim_contract import INHERITED, claim, order_of, order_path, write_order
+from service.executors.shim_contract import INHERITED, claim, order_of, remove_orders, write_order
 from service.executors.slurm.commands import COMMANDS, Rejected, SlurmCommands
 from service.executors.slurm.queue import SlurmQueue
 from service.executors.slurm.states import SINFO_FORMAT, SlurmJob, most_advanced, parse_sinfo
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class SlurmExecutor:
-    """The `Executor` of a Slurm cluster. What must outlive it is in the folders of the attempts and in Slurm.
+    """The `Executor` of a Slurm cluster. All that must outlive it is in the folders of the attempts and in Slurm.
 
     An attempt is found by the name of its job. Only the shim that has claimed the attempt runs it, so neither a second
     submission nor a late start does harm (`service.executors.shim_contract`).
@@ -168,7 +168,7 @@ class SlurmExecutor:
             self._claim(folder)
             self._swept_at[folder] = time.monotonic()
         with suppress(OSError):
-            order_path(folder).unlink(missing_ok=True)
+            remove_orders(folder)
         has_exited = AttemptExit.read_if_valid(AttemptDir(folder).exit_json) is not None
         jobs = [job for job in self._jobs_of(folder, since=self._swept_at[folder]) if job.phase != "ended"]
         # The shim has written exit.json after all processes of the attempt, and Slurm cleans up.
@@ -197,7 +197,7 @@ class SlurmExecutor:
         try:
             return claim(folder, ShimProcess())
         except OSError:
-            # There is no folder, or it cannot be written.
+            # The folder is missing or not writable.
             return False
 
     def _is_awaited(self, folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What Slurm's commands print about jobs and nodes, and the meaning of the states of jobs."""
+"""Parsers for the output of Slurm's commands about jobs and nodes, and the meaning of the states of jobs."""
 
 import re
 from collections.abc import Iterable

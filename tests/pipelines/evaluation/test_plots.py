@@ -1,9 +1,12 @@
 """Charts from events and results."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from pipelines.base.charts import bar_chart, matrix_chart, plain_text
 from pipelines.base.records import Category
+from pipelines.evaluation.chart_files import png_of
 from pipelines.evaluation.curves import epoch_ends, read_curves, smoothed
 from pipelines.evaluation.plots import _course, write_plots
 from pipelines.run_folder.events import TrainerEvent
@@ -137,3 +140,27 @@ def test_legend_is_beside_the_panel():
     figure.draw_without_rendering()
     (axis,) = figure.axes
     assert axis.get_legend().get_window_extent().x0 >= axis.get_window_extent().x1
+
+
+WIDE = plain_text("W" * 60)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: bar_chart("few", ["a", "b"], {"AP": [0.5, None]}),
+        lambda: bar_chart(WIDE, [f"{WIDE} (123456)"] * 3, {"AP": [0.5] * 3}),
+        lambda: matrix_chart(WIDE, [[1] * 3] * 3, [WIDE] * 3),
+        lambda: _course({f"losses/train/{WIDE}/{k}": [(1, 1.0), (2, 0.5)] for k in range(40)}, {})["losses"],
+    ],
+    ids=["short names", "long names", "long names on both axes", "long legend"],
+)
+def test_picture_contains_all_texts_of_a_chart(draw):
+    figure = draw()
+    width = figure.axes[0].get_position().width * figure.get_figwidth()
+    png_of(figure)
+    shown = figure.get_tightbbox()
+    assert min(shown.x0, shown.y0) >= 0
+    assert shown.x1 <= figure.get_figwidth()
+    assert shown.y1 <= figure.get_figheight()
+    assert figure.axes[0].get_position().width * figure.get_figwidth() == pytest.approx(width)

@@ -1,4 +1,4 @@
-"""What the executor `ray` asks of a cluster; the cluster is a table behind Ray's REST API."""
+"""The requests of the executor `ray` to a cluster, which is a table behind Ray's REST API."""
 
 import time
 from collections.abc import Iterator
@@ -12,8 +12,10 @@ from service.doctor import servers
 from service.executors.base import AttemptSpec, ExecutorUnavailable, Observation
 from service.executors.ray import cluster
 from service.executors.ray.executor import RayExecutor
+from service.executors.ray.order import OrderFile
 from service.executors.ray.states import FOLDER_KEY, submission_id
 from service.executors.registry import capacity_of_service
+from service.executors.shim_contract import ORDER_PREFIX
 from service.jobs.kinds.fit import FitKind
 from service.jobs.submission import resource_problems
 from service.resources import on_largest_node
@@ -47,6 +49,13 @@ def spec(tmp_path: Path) -> AttemptSpec:
 
 def name_of(spec: AttemptSpec) -> str:
     return submission_id(spec.folder.resolve())
+
+
+def run(executor: RayExecutor, table: RayTable, spec: AttemptSpec, **job: str) -> None:
+    """Start an attempt whose shim runs, or has run, while Ray's table says more about its job."""
+    executor.start(spec)
+    ShimProcess(pid=1).write(AttemptDir(spec.folder).run_json)
+    table.jobs[name_of(spec)] |= job
 
 
 def test_capacity_is_that_of_the_living_nodes(executor: RayExecutor) -> None:
@@ -125,9 +134,7 @@ def test_stopped_attempt_that_still_waits_never_runs(executor: RayExecutor, tabl
 def test_running_attempt_is_swept_by_a_job_on_its_node(
     executor: RayExecutor, table: RayTable, spec: AttemptSpec
 ) -> None:
-    executor.start(spec)
-    ShimProcess(pid=1).write(AttemptDir(spec.folder).run_json)
-    table.jobs[name_of(spec)] |= {"status": "RUNNING", "driver_node_id": "n2"}
+    run(executor, table, spec, status="RUNNING", driver_node_id="n2")
     assert not executor.sweep(spec.folder)
     killer = table.jobs[f"{name_of(spec)}-kill"]
     assert killer["entrypoint_label_selector"] == {"ray.io/node-id": "n2"}
@@ -142,13 +149,24 @@ def test_running_attempt_is_swept_by_a_job_on_its_node(
 def test_attempt_on_a_lost_node_is_not_swept_before_the_node_must_have_ended(
     executor: RayExecutor, table: RayTable, spec: AttemptSpec
 ) -> None:
-    executor.start(spec)
-    ShimProcess(pid=1).write(AttemptDir(spec.folder).run_json)
-    table.jobs[name_of(spec)] |= {"status": "FAILED", "driver_node_id": "n3"}
+    run(executor, table, spec, status="FAILED", driver_node_id="n3")
     assert not executor.sweep(spec.folder)
     assert f"{name_of(spec)}-kill" not in table.jobs
     AttemptExit(code=75).write(AttemptDir(spec.folder).exit_json)
     assert executor.sweep(spec.folder)
+
+
+def test_sweep_removes_the_orders_of_a_driver_and_a_supervisor_that_were_killed(
+    executor: RayExecutor, table: RayTable, spec: AttemptSpec
+) -> None:
+    executor.start(spec)
+    assert OrderFile(spec.folder).take(()) is not None
+    (spec.folder / f"{ORDER_PREFIX}unfinished").write_text(SECRET)
+    table.jobs[name_of(spec)] |= {"status": "FAILED", "driver_node_id": "n2"}
+    assert not executor.sweep(spec.folder)
+    table.jobs[f"{name_of(spec)}-kill"]["status"] = "SUCCEEDED"
+    assert executor.sweep(spec.folder)
+    assert list(spec.folder.iterdir()) == []
 
 
 def test_orphans_are_swept_and_others_are_left(executor: RayExecutor, table: RayTable, spec: AttemptSpec) -> None:

@@ -12,7 +12,14 @@ import pytest
 from pipelines.base.errors import ConfigError
 from service.child_process import child_environment
 from service.executors.local import LocalExecutor
-from service.executors.registry import BUILT_IN, GROUP, check_executor, create_executor, registered_executors
+from service.executors.registry import (
+    BUILT_IN,
+    GROUP,
+    capacity_of_service,
+    check_executor,
+    create_executor,
+    registered_executors,
+)
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,6 +30,9 @@ PLUG_IN = textwrap.dedent("""
     class CountingExecutor(LocalExecutor):
         def capacity(self):
             return {**super().capacity(), "nodes": 3}
+
+    class RemoteExecutor(CountingExecutor):
+        is_bound_to_host = False
 
     class PickyExecutor(LocalExecutor):
         @classmethod
@@ -39,7 +49,12 @@ def plug_in(tmp_path: Path) -> Path:
     metadata.mkdir(parents=True)
     (folder / "plug_in.py").write_text(PLUG_IN)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: plug-in\nVersion: 1.0\n")
-    lines = [f"[{GROUP}]", "counting = plug_in:CountingExecutor", "picky = plug_in:PickyExecutor"]
+    lines = [
+        f"[{GROUP}]",
+        "counting = plug_in:CountingExecutor",
+        "picky = plug_in:PickyExecutor",
+        "remote = plug_in:RemoteExecutor",
+    ]
     lines += ["broken = plug_in.nowhere:Executor", "local = plug_in:PickyExecutor"]
     (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
     return folder
@@ -70,8 +85,18 @@ def test_executor_of_another_package_is_chosen_by_name(installed: None, tmp_path
     assert executor.capacity() == {"cpus": 2, "gpus": 0, "nodes": 3}
 
 
+@pytest.mark.parametrize("executor", ["counting", "remote"])
+def test_capacity_of_the_service_has_one_node_without_a_shared_disk(
+    installed: None, tmp_path: Path, executor: str
+) -> None:
+    settings = settings_of(tmp_path, executor)
+    assert capacity_of_service(settings)["nodes"] == 3
+    without_disk = settings.model_copy(update={"run_storage": "s3://bucket/runs"})
+    assert capacity_of_service(without_disk)["nodes"] == 1
+
+
 def test_built_in_name_cannot_be_replaced(installed: None, tmp_path: Path) -> None:
-    assert list(registered_executors()) == ["broken", "counting", "local", "picky", "ray", "slurm"]
+    assert list(registered_executors()) == ["broken", "counting", "local", "picky", "ray", "remote", "slurm"]
     check_executor(settings_of(tmp_path, "local"))
     assert type(create_executor(settings_of(tmp_path, "local"))) is LocalExecutor
 

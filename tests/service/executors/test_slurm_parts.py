@@ -1,4 +1,4 @@
-"""What Slurm's commands print, what they are given, and what the states mean; without a cluster."""
+"""The output and the arguments of Slurm's commands, and the meaning of the states, without a cluster."""
 
 import stat
 from collections.abc import Mapping

@@ -1,5 +1,5 @@
-"""Whatever is written, pushed, pulled, interrupted and started again in whatever order: the folder of the service
-always is as the folder of an attempt once was."""
+"""After writes, pushes, pulls, interruptions and restarts in any order, the folder of the service equals an earlier
+state of the folder of an attempt."""
 
 import itertools
 import shutil

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.tasks.tensors.charts import (
+from pipelines.base.charts import (
     MAX_CLASSES,
     legend_beside,
     matrix_chart,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.tasks.detection.schemas import BACKGROUND, CURVE_SCORES
-from pipelines.tasks.tensors.charts import (
+from pipelines.base.charts import (
     MAX_CLASSES,
     bar_chart,
     legend_beside,
@@ -15,6 +14,7 @@ from pipelines.tasks.tensors.charts import (
     plain_text,
     reliability_chart,
 )
+from pipelines.tasks.detection.schemas import BACKGROUND, CURVE_SCORES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.tasks.tensors.charts import legend_beside, new_figure, plain_text
+from pipelines.base.charts import legend_beside, new_figure, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Charts as matplotlib figures, made without pyplot: no global state, no display."""
+"""Charts as matplotlib figures, made without pyplot: no global state, no display. Torch-free."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MAX_CLASSES = 40
 MAX_NAME = 40
 """Number of characters of a name that a chart shows."""
 
-MARGIN = 4.0
-"""Inches around all panels for what is written beside them, which is at most a name of `MAX_NAME` characters."""
+MARGIN = 3.0
+"""Inches around all panels for what is written beside them, which is enough unless names or legends are long."""
 GAP = 1.2
 """Inches between two panels: the title of the lower one, and what is written at the axes of both."""
 
@@ -26,9 +26,9 @@ GAP = 1.2
 def new_figure(panels: int, width: float = 5.2, height: float = 4.0) -> tuple[Figure, list[Axes]]:
     """Return a figure with its panels below each other, and much space around them.
 
-    The file of a chart lacks the space that stays white (`pipelines.evaluation.plots`). A layout of matplotlib would
-    place the panels by the size of their texts, for which it measures all texts several times: half of the time of a
-    chart.
+    The file of a chart lacks the space that stays white (`pipelines.evaluation.chart_files`). A layout of matplotlib
+    would place the panels by the size of their texts, for which it measures all texts several times: half of the time
+    of a chart.
 
     Args:
         width: of a panel, in inches.
@@ -43,14 +43,23 @@ def new_figure(panels: int, width: float = 5.2, height: float = 4.0) -> tuple[Fi
     return figure, [figure.add_axes((left, bottom, panel_width, panel_height)) for bottom in bottoms]
 
 
-def plain_text(name: str) -> str:
+def add_margin(figure: Figure) -> None:
+    """Double the size of a figure by space around it; the panels keep their size."""
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(2 * width, 2 * height)
+    for axis in figure.axes:
+        box = axis.get_position()
+        axis.set_position((0.25 + box.x0 / 2, 0.25 + box.y0 / 2, box.width / 2, box.height / 2))
+
+
+def plain_text(name: str, longest: int = MAX_NAME) -> str:
     """Return a name for a chart: without control characters, and not read as mathematics by matplotlib.
 
     A long name lacks its middle, so that it leaves space for what it names.
     """
     shown = printable(name)
-    if len(shown) > MAX_NAME:
-        shown = f"{shown[: MAX_NAME // 2]}...{shown[-MAX_NAME // 2 + 3 :]}"
+    if len(shown) > longest:
+        shown = f"{shown[: longest // 2]}...{shown[-longest // 2 + 3 :]}"
     return shown.replace("$", r"\$")
 
 
