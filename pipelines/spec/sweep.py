@@ -1,5 +1,7 @@
 """The document of a sweep: a job document, fields to search over, and how trials are chosen. Torch-free."""
 
+import json
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -32,6 +34,8 @@ class FloatRange(Spec):
     @model_validator(mode="after")
     def _is_range(self) -> "FloatRange":
         _require_range(self.low, self.high, is_log=self.log)
+        if not math.isfinite(self.high - self.low):
+            raise ValueError(f"high: got {self.high}, which is too far above low ({self.low}); write a smaller number")
         return self
 
     @property
@@ -69,6 +73,18 @@ class CategoricalValues(Spec):
 
     kind: Literal["categorical"]
     choices: Annotated[tuple[JsonValue, ...], Field(min_length=1, max_length=MAX_CHOICES)]
+
+    @field_validator("choices")
+    @classmethod
+    def _choices_differ(cls, choices: tuple[JsonValue, ...]) -> tuple[JsonValue, ...]:
+        texts = [_as_json(choice) for choice in choices]
+        if repeated := next((text for text in texts if texts.count(text) > 1), None):
+            raise ValueError(f"got {repeated} more than once; write each choice once")
+        return choices
+
+    def position_of(self, value: JsonValue) -> int:
+        """Return the position of a choice."""
+        return [_as_json(choice) for choice in self.choices].index(_as_json(value))
 
     @property
     def extremes(self) -> tuple[JsonValue, ...]:
@@ -156,6 +172,11 @@ def validate_sweep(config: Mapping[str, Any]) -> SweepSpec:
         return SweepSpec.model_validate(config)
     except ValidationError as error:
         raise ConfigError(explain(error, config, SweepSpec)) from error
+
+
+def _as_json(choice: JsonValue) -> str:
+    """Return a text that differs for `True` and 1, which are equal in Python."""
+    return json.dumps(choice, sort_keys=True)
 
 
 def _overlap(first: str, second: str) -> bool:

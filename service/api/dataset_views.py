@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.api.views import moment
+from service.api.views import moment, moment_or_none
 from service.datasets.folder import CheckSummary
 from service.datasets.use_cases import DatasetDetails
 from service.rest.dataset_schemas import DatasetSummary, DatasetView
@@ -48,5 +48,5 @@ def _summary(version: DatasetVersion) -> dict[str, Any]:
         "of_jobs": version.of_jobs,
         "created_at": moment(version.created_at),
         "created_by": version.created_by,
-        "checked_at": None if version.checked_at is None else moment(version.checked_at),
+        "checked_at": moment_or_none(version.checked_at),
     }

@@ -1,10 +1,9 @@
 """Views of sweeps: from records to responses."""
 
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
-from service.api.views import moment
+from service.api.views import moment, moment_or_none
 from service.rest.schemas import Resources
 from service.rest.sweep_schemas import (
     BestTrial,
@@ -60,7 +59,7 @@ def _summary(sweep: Sweep) -> dict[str, Any]:
         "priority": sweep.priority,
         "resources": Resources(cpus=sweep.cpus, gpus=sweep.gpus, timeout_s=sweep.timeout_s),
         "created_at": moment(sweep.created_at),
-        "finished_at": _moment(sweep.finished_at),
+        "finished_at": moment_or_none(sweep.finished_at),
         "mlflow_run_id": sweep.mlflow_run_id,
         "tenant": sweep.tenant,
     }
@@ -89,9 +88,5 @@ def _trial_view(details: SweepDetails, trial: SweepTrial) -> TrialView:
         reports=[ReportView(epoch=report.epoch, value=report.value) for report in trial.reports],
         message=trial.message,
         created_at=moment(trial.created_at),
-        ended_at=_moment(trial.ended_at),
+        ended_at=moment_or_none(trial.ended_at),
     )
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else moment(seconds)

@@ -38,7 +38,8 @@ def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _moment(seconds: float | None) -> datetime | None:
+def moment_or_none(seconds: float | None) -> datetime | None:
+    """Return the time of something that may not have happened yet."""
     return None if seconds is None else moment(seconds)
 
 
@@ -84,8 +85,8 @@ def _summary(job: Job) -> dict[str, Any]:
         "attempt": job.attempt,
         "cancel_requested": job.cancel_requested_at is not None,
         "created_at": moment(job.created_at),
-        "started_at": _moment(job.started_at),
-        "finished_at": _moment(job.finished_at),
+        "started_at": moment_or_none(job.started_at),
+        "finished_at": moment_or_none(job.finished_at),
         "mlflow_run_id": job.mlflow_run_id,
         "retry_of": job.retry_of,
         "tenant": job.tenant,
@@ -106,7 +107,7 @@ def _attempt_view(attempt: AttemptRecord) -> AttemptView:
     return AttemptView(
         number=attempt.number,
         started_at=moment(attempt.started_at),
-        ended_at=_moment(attempt.ended_at),
+        ended_at=moment_or_none(attempt.ended_at),
         outcome=attempt.outcome,
         exit_code=attempt.exit_code,
         message=attempt.message,

@@ -16,7 +16,7 @@ from service.client.archives import packed
 from service.client.client import Client
 from service.client.downloads import download_predictions
 from service.client.predictions import batch_predict_images
-from service.commands.client_command import ClientCommand
+from service.commands.client_command import ClientCommand, requested_resources
 from service.commands.upload_progress import upload_progress
 from service.commands.waiting import EXIT_CODES_OF_WAIT, wait_for_end
 from service.rest.schemas import JobView
@@ -81,14 +81,13 @@ def batch_predict(
     if output is not None and output.is_file():
         raise ConfigError(FieldProblem("--output", f"got the file {str(output)!r}; name a folder"))
     name, _, alias = model.partition("@")
-    limits = {"cpus": cpus, "gpus": gpus, "timeout_s": timeout}
     request = {
         **settings,
         "alias": alias or None,
         "threshold": threshold_option(threshold),
         "classes": list(classes) or None,
         "priority": priority,
-        "resources": {key: value for key, value in limits.items() if value is not None},
+        "resources": requested_resources(cpus, gpus, timeout),
     }
     with Client() as client:
         options = {key: value for key, value in request.items() if value is not None}

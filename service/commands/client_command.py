@@ -52,3 +52,9 @@ def overrides_of(context: click.Context) -> list[str]:
     """Return the arguments of the command line that set fields of the document."""
     overrides: list[str] = context.meta[_OVERRIDES]
     return overrides
+
+
+def requested_resources(cpus: int | None, gpus: int | None, timeout_s: float | None) -> dict[str, float]:
+    """Return the resources of a request from options; the server chooses those that are missing."""
+    resources = {"cpus": cpus, "gpus": gpus, "timeout_s": timeout_s}
+    return {name: value for name, value in resources.items() if value is not None}

@@ -11,7 +11,7 @@ from pipelines.command_line.arguments import OVERRIDES_HELP, dotted_overrides
 from pipelines.spec.load import assemble
 from service.client.client import Client
 from service.client.tables import dry_run_page
-from service.commands.client_command import DocumentCommand, overrides_of
+from service.commands.client_command import DocumentCommand, overrides_of, requested_resources
 from service.commands.waiting import EXIT_CODES_OF_WAIT, wait_for_end
 
 EPILOG = f"{OVERRIDES_HELP}. With --wait: {EXIT_CODES_OF_WAIT}"
@@ -46,9 +46,8 @@ def submit(
     FILE is a YAML file or recipe:NAME; values in later files win.
     """
     config = assemble(list(files), dotted_overrides(overrides_of(context)))
-    resources = {"cpus": cpus, "gpus": gpus, "timeout_s": timeout}
-    given = {name: value for name, value in resources.items() if value is not None}
-    request = {"config": config, "priority": priority, "resources": given}
+    resources = requested_resources(cpus, gpus, timeout)
+    request = {"config": config, "priority": priority, "resources": resources}
     if print_request:
         print(json.dumps(request, indent=1))
         return 0

@@ -17,7 +17,7 @@ from pipelines.spec.load import RECIPE_PREFIX, Document, apply_override, merge, 
 from service.client.client import FOLLOW_RETRY_S
 from service.client.sweep_tables import sweep_page, sweeps_table, trial_line
 from service.client.sweeps import SweepsClient
-from service.commands.client_command import ClientCommand, DocumentCommand, overrides_of
+from service.commands.client_command import ClientCommand, DocumentCommand, overrides_of, requested_resources
 from service.rest.sweep_schemas import SweepView
 from service.states import SweepStatus
 
@@ -67,9 +67,8 @@ def start(
     if output is not None and not wait:
         raise click.UsageError("--output needs --wait; `pyramidion sweep show ID --output FILE` writes it later")
     config = _assemble(files, dotted_overrides(overrides_of(context)))
-    resources = {"cpus": cpus, "gpus": gpus, "timeout_s": timeout}
-    given = {name: value for name, value in resources.items() if value is not None}
-    request = {"config": config, "priority": priority, "resources": given}
+    resources = requested_resources(cpus, gpus, timeout)
+    request = {"config": config, "priority": priority, "resources": resources}
     if print_request:
         print(json.dumps(request, indent=1))
         return ExitCode.DONE

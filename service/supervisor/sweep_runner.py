@@ -26,6 +26,7 @@ from service.store.records import Job, NewJob
 from service.store.sweep_leases import LeasedSweepStore
 from service.store.sweep_records import Sweep, SweepTrial
 from service.store.sweeps import SweepStore
+from service.supervisor.loop import one_line
 from service.supervisor.sweep_tracking import SweepTracking
 from service.sweeps.study import suggest, to_prune
 from service.sweeps.trial_results import TrialUnusable, failures_in_a_row, read_numbers
@@ -71,45 +72,74 @@ class SweepRunner:
             except (Superseded, StoreUnavailable):
                 raise
             except Exception as error:
-                if self._errors.get(sweep.id) != str(error):
-                    log.exception("sweep %s: %s; it is tried again every second", sweep.id, error)
-                    self._errors[sweep.id] = str(error)
+                self._report(sweep, error)
         self._tracking.settle(self._sweeps)
 
+    def _report(self, sweep: Sweep, error: Exception) -> None:
+        """Log an error once, and make it the message of the sweep, which stays `running` until it is cancelled."""
+        if self._errors.get(sweep.id) == str(error):
+            return
+        log.exception("sweep %s: %s; it is tried again every second", sweep.id, error)
+        self._errors[sweep.id] = str(error)
+        if not sweep.is_stopping:
+            message = f"an error delays the sweep, which tries again every second: {one_line(error)}"
+            self._leased.set_message(sweep, message[:MAX_MESSAGE])
+
     def _advance(self, sweep: Sweep) -> None:
-        spec = SweepSpec.model_validate(self._sweeps.config(sweep.id))
         # The jobs first: the events of those that have ended are complete.
         jobs = self._leased.jobs(sweep)
+        if sweep.is_stopping:
+            self._stop(sweep, jobs)
+            return
+        spec = SweepSpec.model_validate(self._sweeps.config(sweep.id))
         trials = self._leased.record_reports(sweep, spec.metric or "")
         self._tracking.follow(sweep, spec, trials, jobs)
-        active = [trial for trial in trials if trial.state.is_active]
-        ended = [self._end_if_over(sweep, spec, trial, jobs) for trial in active]
+        ended = [self._end_if_over(sweep, trial, jobs) for trial in trials if trial.state.is_active]
         if any(ended):
             trials = self._sweeps.trials(sweep.id)
-            active = [trial for trial in trials if trial.state.is_active]
-        if sweep.is_stopping:
-            self._cancel(sweep, active, jobs)
-            if not active:
-                if sweep.cancel_requested_at is not None:
-                    self._finish(sweep, SweepStatus.CANCELLED, None)
-                else:
-                    self._finish(sweep, SweepStatus.FAILED, sweep.message)
-        elif len(failed := failures_in_a_row(trials)) >= spec.max_failures:
+        if len(failed := failures_in_a_row(trials)) >= spec.max_failures:
             self._fail(sweep, failed)
-        elif len(trials) == spec.trials and not active:
+        elif len(trials) == spec.trials and not any(trial.state.is_active for trial in trials):
             self._finish_all(sweep, trials)
         else:
             self._prune(sweep, spec, trials, jobs)
             self._start_trials(sweep, spec, trials)
 
-    def _end_if_over(self, sweep: Sweep, spec: SweepSpec, trial: SweepTrial, jobs: Mapping[str, Job]) -> bool:
-        """Record the end of a trial whose job has ended; return whether it has."""
+    def _stop(self, sweep: Sweep, jobs: Mapping[str, Job]) -> None:
+        """End a sweep that was cancelled or is failing, once its trials have ended.
+
+        A document or a result that cannot be read, which may be the reason of the request, does not prevent the end.
+        """
+        active = [trial for trial in self._sweeps.trials(sweep.id) if trial.state.is_active]
+        self._cancel(sweep, active, jobs)
+        ended = [self._end_stopped(sweep, trial, jobs) for trial in active]
+        if not all(ended):
+            return
+        if sweep.cancel_requested_at is not None:
+            self._finish(sweep, SweepStatus.CANCELLED, None)
+        else:
+            self._finish(sweep, SweepStatus.FAILED, sweep.message)
+
+    def _end_stopped(self, sweep: Sweep, trial: SweepTrial, jobs: Mapping[str, Job]) -> bool:
+        """Record the end of a trial of a stopping sweep; return True if it has ended."""
+        try:
+            return self._end_if_over(sweep, trial, jobs)
+        except (Superseded, StoreUnavailable):
+            raise
+        except Exception as error:  # whatever the error is, the sweep ends
+            log.exception("sweep %s: the result of trial %d is lost: %s", sweep.id, trial.number, error)
+            message = f"job {trial.job_id} has succeeded, but its result cannot be read: {one_line(error)}"
+            self._leased.end_trial(sweep, trial.number, TrialState.FAILED, message=message[:MAX_MESSAGE])
+            return True
+
+    def _end_if_over(self, sweep: Sweep, trial: SweepTrial, jobs: Mapping[str, Job]) -> bool:
+        """Record the end of a trial whose job has ended; return True if it has."""
         job = jobs.get(trial.job_id or "")
         if job is None:
             message = "its job was deleted before its result was read"
             self._leased.end_trial(sweep, trial.number, TrialState.FAILED, message=message)
         elif job.status is JobStatus.SUCCEEDED:
-            self._complete(sweep, spec, trial, job)
+            self._complete(sweep, trial, job)
         elif job.status is JobStatus.FAILED:
             message = f"job {job.id} has failed: {job.failure_message}"[:MAX_MESSAGE]
             self._leased.end_trial(sweep, trial.number, TrialState.FAILED, message=message)
@@ -120,7 +150,8 @@ class SweepRunner:
             return False
         return True
 
-    def _complete(self, sweep: Sweep, spec: SweepSpec, trial: SweepTrial, job: Job) -> None:
+    def _complete(self, sweep: Sweep, trial: SweepTrial, job: Job) -> None:
+        spec = SweepSpec.model_validate(self._sweeps.config(sweep.id))
         try:
             numbers = read_numbers(spec, RunDir.of(self._settings.run_dir(job.id)).result)
         except TrialUnusable as error:

@@ -5,9 +5,11 @@ All calls are made by the MLflow worker, which repeats them until they succeed; 
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
+from pipelines.base.errors import ConfigError
 from pipelines.run_folder.tracking_files import RunStatus
-from pipelines.spec.sweep import SweepSpec
+from pipelines.spec.sweep import SweepSpec, validate_sweep
 from pipelines.tracking.sweep_runs import SWEEP_TAG, SweepRuns
 from service.jobs.kinds.fit import FitKind
 from service.states import SweepStatus
@@ -66,13 +68,12 @@ class SweepTracking:
             self._leased.settle(sweep_id, status)
             del self._closed[sweep_id]
         for sweep in self._leased.unsettled():
-            spec = SweepSpec.model_validate(sweeps.config(sweep.id))
-            trials = sweeps.trials(sweep.id)
-            nested = _runs_of(sweep, trials, self._leased.jobs(sweep))
-            best = best_trial(spec, trials)
-            metrics = {} if best is None or best.value is None else {spec.metric or "": best.value}
-            tags = {} if best is None else {BEST_TAG: str(best.number)}
-            self._request(f"close sweep {sweep.id}", partial(self._close, sweep, nested, metrics, tags))
+            name = f"close sweep {sweep.id}"
+            if name not in self._requested:
+                trials = sweeps.trials(sweep.id)
+                nested = _runs_of(sweep, trials, self._leased.jobs(sweep))
+                metrics, tags = _best_of(sweeps.config(sweep.id), trials)
+                self._request(name, partial(self._close, sweep, nested, metrics, tags))
 
     def _open(self, sweep_id: str, experiment: str, run_name: str) -> None:
         self._opened[sweep_id] = self._runs.open(sweep_id, experiment, run_name)
@@ -95,3 +96,15 @@ def _runs_of(sweep: Sweep, trials: Sequence[SweepTrial], jobs: Mapping[str, Job]
         if job is not None and job.mlflow_run_id is not None:
             found.append((job.mlflow_run_id, {SWEEP_TAG: sweep.id, TRIAL_TAG: str(trial.number)}))
     return found
+
+
+def _best_of(config: Mapping[str, Any], trials: Sequence[SweepTrial]) -> tuple[dict[str, float], dict[str, str]]:
+    """Return the metrics and the tags of a sweep's run, which name the best trial."""
+    try:
+        spec = validate_sweep(config)
+    except ConfigError:
+        return {}, {}  # such a document, of another version, only lets a sweep be cancelled
+    best = best_trial(spec, trials)
+    if best is None or best.value is None:
+        return {}, {}
+    return {spec.metric or "": best.value}, {BEST_TAG: str(best.number)}

@@ -1,1 +1,1 @@
-"""Jobs as use cases: submit, list, view, change the priority, cancel, retry and delete. Torch-free."""
+"""Sweeps as use cases: check, start, list, view, cancel and delete; and what Optuna suggests. Torch-free."""

@@ -39,11 +39,12 @@ def check_sweep(principal: Principal, submission: JobSubmission, jobs: Jobs) -> 
         found = corners(spec)
         model = _model_of(spec, found[0])
         objective = _objective(spec, model)
-        _check_constraints(spec, model)
+        _check_facts(spec)
+        _require_metrics(spec, objective.metric, model)
     except ConfigError as error:
         problems = document_problems(error.problems, config, SweepSpec)
         raise InvalidJob(problem.below(*at) for problem in problems) from error
-    first, spec = _check_corners(principal, submission, spec, found, jobs)
+    first, spec = _check_corners(principal, submission, spec, found, objective.metric, jobs)
     name = spec.name or first.name
     config |= {"name": name, "document": spec.document, "metric": objective.metric}
     config["direction"] = spec.direction or ("minimize" if objective.mode == "min" else "maximize")
@@ -51,7 +52,7 @@ def check_sweep(principal: Principal, submission: JobSubmission, jobs: Jobs) -> 
 
 
 def _check_corners(
-    principal: Principal, submission: JobSubmission, spec: SweepSpec, found: list[Values], jobs: Jobs
+    principal: Principal, submission: JobSubmission, spec: SweepSpec, found: list[Values], metric: str, jobs: Jobs
 ) -> tuple[NewJob, SweepSpec]:
     """Return the job of the first corner, and the sweep with its pinned data set.
 
@@ -69,10 +70,12 @@ def _check_corners(
                 spec = _pinned(spec, first)
             else:
                 jobs.check_variant(first, trial.config)
+                _require_metrics(spec, metric, _model_of(spec, values))
         except ConfigError as error:
-            # A searched field is at a position that a list does not have.
-            at_field = ("search", error.problems[0].field.removeprefix("search."))
-            problems[at_field, ""] = JobProblem(at_field, error.problems[0].message)
+            # These values remove or change the task of a metric.
+            for missing in error.problems:
+                path = tuple(missing.field.split(".", 1))
+                problems.setdefault((path, ""), JobProblem(path, f"{missing.message} (with {shown_values(values)})"))
         except InvalidJob as error:
             for problem in error.problems:
                 located = _located(spec, values, problem, is_first=first is None)
@@ -118,7 +121,7 @@ def _model_of(spec: SweepSpec, values: Values) -> ModelSpec | None:
 
 
 def _objective(spec: SweepSpec, model: ModelSpec | None) -> SelectSpec:
-    """Return the metric and its direction; raises ConfigError if no task has it."""
+    """Return the metric and its direction; raises ConfigError if it is missing."""
     if model is None:
         if spec.metric is None:
             message = "is missing; name a metric such as val/TASK/AP50, because a recipe chooses model.select"
@@ -127,12 +130,11 @@ def _objective(spec: SweepSpec, model: ModelSpec | None) -> SelectSpec:
         return SelectSpec(metric=spec.metric or "")
     if spec.metric is None:
         return selection(model)
-    _require_metric("metric", spec.metric, model)
     chosen = model.select
     return chosen if chosen is not None and chosen.metric == spec.metric else SelectSpec(metric=spec.metric)
 
 
-def _check_constraints(spec: SweepSpec, model: ModelSpec | None) -> None:
+def _check_facts(spec: SweepSpec) -> None:
     for name in spec.constraints:
         if "/" not in name and name not in FACTS:
             hint = did_you_mean(name, FACTS)
@@ -140,7 +142,15 @@ def _check_constraints(spec: SweepSpec, model: ModelSpec | None) -> None:
                 f"unknown number{f'; {hint}' if hint else ''}; choose val/TASK/METRIC or one of {', '.join(FACTS)}"
             )
             raise ConfigError(FieldProblem(f"constraints.{name}", message))
-        if "/" in name and model is not None:
+
+
+def _require_metrics(spec: SweepSpec, metric: str, model: ModelSpec | None) -> None:
+    """Raise ConfigError if no task of a model has the metric, or one that a constraint limits."""
+    if model is None:
+        return
+    _require_metric("metric", metric, model)
+    for name in spec.constraints:
+        if "/" in name:
             _require_metric(f"constraints.{name}", name, model)
 
 

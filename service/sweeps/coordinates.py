@@ -1,7 +1,7 @@
 """The numbers of a parallel-coordinates plot: an axis for each searched field and for the metric."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ def coordinates(spec: SweepSpec, trials: Sequence[SweepTrial]) -> tuple[list[Coo
     lines = [
         CoordinateLine(
             trial.number,
-            [*(_position(space, trial.params, name) for name, space in spec.search.items()), trial.value or 0.0],
+            [*(_position(space, trial.params[name]) for name, space in spec.search.items()), trial.value or 0.0],
             is_best=trial is best,
             is_feasible=meets_constraints(spec, trial),
         )
@@ -57,11 +57,8 @@ def _axis(name: str, space: SearchSpace) -> CoordinateAxis:
     return CoordinateAxis(name, space.log, [], float(space.low), float(space.high))
 
 
-def _position(space: SearchSpace, params: Mapping[str, Any], name: str) -> float:
-    value = params[name]
-    if isinstance(space, CategoricalValues):
-        return float([_label(choice) for choice in space.choices].index(_label(value)))
-    return float(value)
+def _position(space: SearchSpace, value: Any) -> float:
+    return float(space.position_of(value) if isinstance(space, CategoricalValues) else value)
 
 
 def _label(choice: Any) -> str:

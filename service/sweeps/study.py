@@ -5,7 +5,6 @@ seeded by the number of the trial. So a suggestion depends on nothing but the do
 that was killed is replaced by one that suggests the same.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -130,11 +129,7 @@ def _value_of(space: SearchSpace, suggested: Any) -> Any:
 
 
 def _choice_of(space: SearchSpace, value: Any) -> Any:
-    if not isinstance(space, CategoricalValues):
-        return value
-    # As JSON, because a boolean equals a number in Python.
-    wanted = json.dumps(value, sort_keys=True)
-    return next(k for k, choice in enumerate(space.choices) if json.dumps(choice, sort_keys=True) == wanted)
+    return space.position_of(value) if isinstance(space, CategoricalValues) else value
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def best_trial(spec: SweepSpec, trials: Sequence[SweepTrial]) -> SweepTrial | No
 
 
 def meets_constraints(spec: SweepSpec, trial: SweepTrial) -> bool:
-    """Return whether the numbers of a complete trial are within all limits."""
+    """Return True if the numbers of a complete trial are within all limits."""
     return all(limit.excess(trial.limited[name]) <= 0 for name, limit in spec.constraints.items())
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from service.api.access import needs
-from service.api.cursor import read_cursor, write_cursor
+from service.api.cursor import PageCursor, read_cursor, write_cursor
 from service.api.thread_pools import PooledRoute
 from service.api.views import audit_view
 from service.rest.audit_schemas import AuditPage
@@ -21,7 +21,7 @@ _CURSOR = "audit"
 def list_audit(
     request: Request,
     tenant: Annotated[str | None, Query(max_length=64, description="only changes of what this tenant owns")] = None,
-    cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the previous page")] = None,
+    cursor: PageCursor = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="maximum number of changes of the page")] = 100,
 ) -> AuditPage:
     """List changes, newest first: who changed what, when, and with which outcome."""

@@ -13,7 +13,7 @@ from pipelines.base.errors import RegistryError
 from pipelines.base.names import Name
 from service.api.access import needs
 from service.api.content_negotiation import media_type_of
-from service.api.cursor import read_cursor, write_cursor
+from service.api.cursor import PageCursor, link_next, read_cursor
 from service.api.dataset_requests import BODY, fields_of, folder_request_of, form_of
 from service.api.dataset_views import dataset_summary, dataset_view
 from service.api.deps import PoolsDep, PrincipalDep
@@ -159,16 +159,13 @@ def list_datasets(
     principal: PrincipalDep,
     status: Annotated[list[DatasetStatus], Query(description="versions with any of these; by default all")] = [],  # noqa: B006
     name: Annotated[str | None, Query(max_length=64, description="only versions of this data set")] = None,
-    cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the previous page")] = None,
+    cursor: PageCursor = None,
     limit: Annotated[int, Query(ge=1, le=200, description="maximum number of versions of the page")] = 50,
 ) -> DatasetPage:
     """List the versions of all data sets, newest first."""
     before_number = None if cursor is None else read_cursor(cursor, CURSOR)
     found, has_more = datasets.page(principal, DatasetQuery(name, status, before_number, limit))
-    next_cursor = write_cursor(found[-1].number, CURSOR) if has_more else None
-    if next_cursor is not None:
-        url = request.url.include_query_params(cursor=next_cursor)
-        response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+    next_cursor = link_next(request, response, found[-1].number, CURSOR) if has_more else None
     return DatasetPage(datasets=[dataset_summary(version) for version in found], next_cursor=next_cursor)
 
 

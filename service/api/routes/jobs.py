@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from service.api.access import needs
-from service.api.cursor import read_cursor, write_cursor
+from service.api.cursor import LINKED, PageCursor, link_next, read_cursor
 from service.api.deps import DryRunsDep, JobId, JobsDep, PoolsDep, PrincipalDep
 from service.api.entity_tags import tagged
 from service.api.limits import JsonRoute
@@ -83,7 +83,7 @@ async def submit_job(
 @router.get(
     "",
     dependencies=[needs(Scope.JOBS_READ)],
-    responses={200: {"headers": {"Link": {"schema": {"type": "string"}, "description": "rel=next"}}}},
+    responses=LINKED,
 )
 def list_jobs(
     request: Request,
@@ -95,17 +95,14 @@ def list_jobs(
     name: Annotated[str | None, Query(max_length=64, description="only jobs with this name")] = None,
     created_after: Annotated[datetime | None, Query(description="only jobs after this time, by default in UTC")] = None,
     created_before: Annotated[datetime | None, Query(description="only jobs before it")] = None,
-    cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the previous page")] = None,
+    cursor: PageCursor = None,
     limit: Annotated[int, Query(ge=1, le=200, description="maximum number of jobs of the page")] = 50,
 ) -> JobPage:
     """List jobs, newest first."""
     before_number = None if cursor is None else read_cursor(cursor)
     query = JobQuery(status, kind, name, _seconds(created_after), _seconds(created_before), before_number, limit)
     found, has_more = jobs.list_jobs(principal, query)
-    next_cursor = write_cursor(found[-1].number) if has_more else None
-    if next_cursor is not None:
-        url = request.url.include_query_params(cursor=next_cursor)
-        response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+    next_cursor = link_next(request, response, found[-1].number) if has_more else None
     return JobPage(jobs=[job_summary(job) for job in found], next_cursor=next_cursor)
 
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from pipelines.evaluation.parallel_coordinates import draw_coordinates
 from service.api.access import needs
-from service.api.cursor import read_cursor, write_cursor
+from service.api.cursor import LINKED, PageCursor, link_next, read_cursor
 from service.api.deps import PoolsDep, PrincipalDep
 from service.api.entity_tags import tagged
 from service.api.limits import JsonRoute
@@ -69,23 +69,20 @@ async def start_sweep(
 @router.get(
     "",
     dependencies=[needs(Scope.JOBS_READ)],
-    responses={200: {"headers": {"Link": {"schema": {"type": "string"}, "description": "rel=next"}}}},
+    responses=LINKED,
 )
 def list_sweeps(
     request: Request,
     response: Response,
     sweeps: SweepsDep,
     principal: PrincipalDep,
-    cursor: Annotated[str | None, Query(max_length=100, description="`next_cursor` of the previous page")] = None,
+    cursor: PageCursor = None,
     limit: Annotated[int, Query(ge=1, le=200, description="maximum number of sweeps of the page")] = 50,
 ) -> SweepPage:
     """List sweeps, newest first."""
     before_number = None if cursor is None else read_cursor(cursor, _CURSOR)
     found, has_more = sweeps.list_sweeps(principal, before_number, limit)
-    next_cursor = write_cursor(found[-1].number, _CURSOR) if has_more else None
-    if next_cursor is not None:
-        url = request.url.include_query_params(cursor=next_cursor)
-        response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+    next_cursor = link_next(request, response, found[-1].number, _CURSOR) if has_more else None
     return SweepPage(sweeps=[sweep_summary(sweep) for sweep in found], next_cursor=next_cursor)
 
 

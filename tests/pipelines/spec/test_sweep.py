@@ -25,13 +25,16 @@ def sweep(search: dict[str, Any], **more: Any) -> SweepSpec:
         ({"n": {"kind": "int", "low": 16, "high": 60, "step": 16}}, "search.n.high: got 60.*write 48"),
         ({"n": {"kind": "int", "low": 1, "high": 9, "step": 2, "log": True}}, "search.n.step: got 2 beside log"),
         ({"n": {"kind": "categorical", "choices": []}}, "search.n.choices: .*at least 1"),
+        ({"n": {"kind": "categorical", "choices": [1, True, {"a": 1, "b": 2}, {"b": 2, "a": 1}]}},
+         r'search.n.choices: got {"a": 1, "b": 2} more than once'),
+        ({"lr": {"kind": "float", "low": -1.7e308, "high": 1.7e308}}, "search.lr.high: .* is too far above low"),
         ({}, "search: .*at least 1"),
         ({"a.b": RATE, "a.b.c": RATE}, "search.a.b.c: is a part of a.b, which is searched too"),
         ({"a..b": RATE}, "search.a..b: is not a dotted name"),
         ({"data": RATE}, r"search.data: is shared by all trials \(data.root\)"),
         ({"tracking.experiment": RATE}, r"search.tracking.experiment: is shared by all trials \(tracking\)"),
     ],
-)
+)  # fmt: skip
 def test_invalid_search_space_is_reported_at_its_field(search: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=f"^{problem}"):
         sweep(search)

@@ -113,6 +113,9 @@ def errors(answer: httpx2.Response) -> dict[str, str]:
         ({"metric": "val/boxs/AP50"}, "/config/metric", "did you mean 'val/boxes/AP50'"),
         ({"constraints": {"model.parameter": {"max": 1}}}, "/config/constraints/model.parameter", "did you mean"),
         ({"constraints": {"val/box/AP": {"min": 1}}}, "/config/constraints/val~1box~1AP", "choose one of val/boxes/"),
+        ({"search": {"model.tasks.boxes": {"kind": "categorical", "choices": [
+            {"head": "fcos"}, {"head": "multilabel"}]}}},
+         "/config/metric", "choose one of val/boxes/accuracy"),
         ({"trials": 0}, "/config/trials", "greater than or equal to 1"),
         ({"document": "omitted"}, "/config/document", "missing; add it"),
         ({"direction": "up"}, "/config/direction", "choose 'maximize' or 'minimize'"),

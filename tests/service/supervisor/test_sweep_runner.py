@@ -237,3 +237,29 @@ def test_error_of_one_sweep_does_not_stop_others(sweep_bench: SweepBench, caplog
     sweep = sweep_bench.start()
     assert sweep_bench.states(sweep) == ["running"]
     assert f"sweep {broken.id}" in caplog.text
+
+
+def test_sweep_whose_document_cannot_be_read_is_cancelled(sweep_bench: SweepBench) -> None:
+    sweep = sweep_bench.sweeps.submit(NewSweep("broken", {"search": 1}, 0, 1, 0))[0]
+    sweep_bench.round(sweep)
+    sweep_bench.sweeps.request_cancel(sweep.id)
+    sweep_bench.round(sweep)
+    assert sweep_bench.status(sweep) == (SweepStatus.CANCELLED, None)
+
+
+def test_sweep_whose_result_cannot_be_read_is_cancelled(sweep_bench: SweepBench) -> None:
+    sweep = sweep_bench.start(parallel=2)
+    unreadable, running = sweep_bench.round(sweep)
+    (sweep_bench.settings.run_dir(unreadable.job_id or "") / "result.json").mkdir(parents=True)
+    job = sweep_bench.leased.move(sweep_bench.claim(unreadable), JobStatus.FINALIZING)
+    sweep_bench.leased.move(job, JobStatus.SUCCEEDED)
+    assert sweep_bench.states(sweep) == ["running", "running"]
+    assert (sweep_bench.status(sweep)[1] or "").startswith("an error delays the sweep, which tries again every second:")
+    sweep_bench.sweeps.request_cancel(sweep.id)
+    sweep_bench.round(sweep)
+    trials = sweep_bench.round(sweep)
+    assert [trial.state for trial in trials] == [TrialState.FAILED, TrialState.CANCELLED]
+    assert trials[0].message is not None
+    assert "has succeeded, but its result cannot be read: " in trials[0].message
+    assert sweep_bench.jobs.get(running.job_id or "").status is JobStatus.CANCELLED
+    assert sweep_bench.status(sweep) == (SweepStatus.CANCELLED, None)
