@@ -65,7 +65,8 @@ class FirstNode:
 
     def _receive(self) -> None:
         """Accept connections and read messages, for at most `POLL_S`."""
-        sockets: list[socket.socket | Link] = [self._listener, *self._links]
+        # A link may be lost since the last call, by a message that could not be sent; it has no socket any more.
+        sockets: list[socket.socket | Link] = [self._listener, *(link for link in self._links if not link.is_lost)]
         readable, _, _ = select.select(sockets, [], [], POLL_S)
         if self._listener in readable:
             self._links[Link(self._listener.accept()[0])] = None

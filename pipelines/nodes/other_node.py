@@ -47,12 +47,12 @@ class OtherNode:
 
     def _follow(self, signals: CountedSignals) -> int:
         while self._end_code is None:
+            if self._link.is_lost:
+                raise self._first_is_lost()
             select.select([self._link], [], [], POLL_S)
             self._link.beat()
             for message in self._link.receive():
                 self._handle(message)
-            if self._link.is_lost and self._end_code is None:
-                raise self._first_is_lost()
             self._report(signals)
             if time.monotonic() > self._end_by:
                 self._process.kill()

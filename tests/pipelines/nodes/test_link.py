@@ -1,25 +1,11 @@
 """Connections between the launchers of nodes."""
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 
 from pipelines.nodes import link as links
 from pipelines.nodes.link import MAX_LINE_BYTES, Link
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[Link, socket.socket]]:
-    """Return a link and the other end of its connection."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        ours = socket.create_connection(server.getsockname())
-        theirs, _ = server.accept()
-        theirs.settimeout(10)
-    link = Link(ours)
-    yield link, theirs
-    link.close()
-    theirs.close()
 
 
 def received(link: Link, number: int) -> list[object]:
