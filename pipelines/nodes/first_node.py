@@ -19,6 +19,8 @@ CONNECT_S = 600.0
 """Time that the other nodes have to connect once the first one is ready."""
 HANG_S = 30.0
 """Time that the first process has to end by itself after a fault on another node: it may be writing to MLflow."""
+LATE_S = 5.0
+"""Time that the other nodes have to connect to a run that has ended early, so that they end too."""
 GOODBYE_S = 5.0
 """Time that the other nodes have to notice the end of the run and close their connections."""
 
@@ -32,6 +34,7 @@ class FirstNode:
         self._process = NodeProcess(command, settings, address, interface)
         self._address = address
         self._links: dict[Link, int | None] = {}  # with the number of the node, once it has introduced itself
+        self._have_connected: set[int] = set()
         self._are_here: set[int] = set()
         self._order: dict[str, str] | None = None
         self._ready_at = 0.0
@@ -60,6 +63,7 @@ class FirstNode:
             return code
         finally:
             self._process.kill()
+            self._await_late_nodes(signals)
             self._say_goodbye()
             self._process.remove()
 
@@ -91,6 +95,7 @@ class FirstNode:
             problem = f"the other nodes are 1 to {expected - 1}, but this one is {rank}"
         else:
             self._links[link] = rank
+            self._have_connected.add(rank)
             _print(f"node {rank} of {expected} has connected")
             if self._order is not None:
                 link.send({"kind": "start", "environment": self._order})
@@ -155,6 +160,13 @@ class FirstNode:
         for link, rank in self._links.items():
             if rank is not None:
                 link.send(message)
+
+    def _await_late_nodes(self, signals: CountedSignals) -> None:
+        """Let nodes that start later connect, because they would wait for this one."""
+        self._order = None  # it would start their commands
+        num_others, deadline = self._settings.num_nodes - 1, time.monotonic() + LATE_S
+        while len(self._have_connected) < num_others and signals.num_interrupts < 2 and time.monotonic() < deadline:
+            self._receive()
 
     def _say_goodbye(self) -> None:
         self._send_all({"kind": "end", "exit_code": self._code})

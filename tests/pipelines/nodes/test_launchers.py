@@ -60,6 +60,7 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nodes:
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
     monkeypatch.setattr(other_node, "RETRY_S", 0.02)
     monkeypatch.setattr(node_process, "END_S", 0.0)
+    monkeypatch.setattr(first_node, "LATE_S", 60.0)
     return Nodes(tmp_path)
 
 
@@ -74,6 +75,16 @@ def test_other_node_starts_with_the_order_of_the_first_and_both_end_with_its_cod
 def test_nothing_starts_on_other_nodes_if_the_first_ends_early(nodes: Nodes) -> None:
     assert nodes.run("exit 78", "touch $MARK") == (78, 78)
     assert not (nodes.folder / "mark").exists()
+
+
+def test_node_that_starts_after_the_end_of_the_first_ends_too(nodes: Nodes) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        process = FirstNode(("sh", "-c", "echo $$ > $MARK; exit 78"), nodes.settings(0))
+        first = thread.submit(process.run, nodes.signals[0])
+        wait_until(lambda: process._process.exit_code == 78, "the end of the first command")
+        assert run_other_node(("sh", "-c", "touch $MARK.other"), nodes.settings(1), nodes.signals[1]) == 78
+        assert first.result() == 78
+    assert not (nodes.folder / "mark.other").exists()
 
 
 def test_error_of_another_node_reaches_the_first(nodes: Nodes, capfd: pytest.CaptureFixture[str]) -> None:
