@@ -54,8 +54,13 @@ class RestCalls:
 
     async def get_or_none(self, path: str, query: Query | None = None) -> Any:
         """Return the JSON content of a resource; None if it does not exist (404). Raises RestProblem."""
+        answer = await self.send_or_none("GET", path, query)
+        return None if answer is None else answer.json()
+
+    async def send_or_none(self, method: str, path: str, query: Query | None = None) -> RestAnswer | None:
+        """Send a request; return None if the resource does not exist (404). Raises RestProblem."""
         try:
-            return await self.get(path, query)
+            return await self.send(method, path, query)
         except RestProblem as error:
             if error.problem.status != 404:
                 raise

@@ -40,7 +40,22 @@ function problemOf(answer) {
   }
 }
 
+/** Returns an address with values instead of the names in braces. */
+function filled(address, valueOf) {
+  return address.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(valueOf(name) ?? ""));
+}
+
 localize(document);
+
+document.body.addEventListener("htmx:configRequest", ({ detail }) => {
+  if (detail.verb === "get") return;
+  // Addresses may name fields of their form, which are not sent then: hx-put="/v1/.../aliases/{alias}".
+  detail.path = filled(detail.path, (name) => {
+    const value = detail.formData.get(name);
+    detail.formData.delete(name);
+    return value;
+  });
+});
 
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   // Before the swap, so that unchanged times do not flicker.
@@ -57,7 +72,7 @@ document.body.addEventListener("htmx:afterRequest", ({ detail, target }) => {
     if (!isChange) return;
     const then = target.dataset.then;
     const answer = detail.xhr.getResponseHeader("content-type")?.includes("json") ? JSON.parse(detail.xhr.responseText) : {};
-    if (then) window.location.assign(then.replaceAll("{id}", encodeURIComponent(answer.id ?? "")));
+    if (then) window.location.assign(filled(then, (name) => answer[name]));
     else window.htmx.trigger(document.body, "changed");
     return;
   }
