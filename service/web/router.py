@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from service.web.routes import jobs, models, session, static
+from service.web.routes import compare, datasets, jobs, models, session, static, system
 
-PAGES = (jobs, models, session, static)
+PAGES = (compare, datasets, jobs, models, session, static, system)
 
 router = APIRouter()
 for routes in PAGES:

@@ -91,6 +91,10 @@ window.htmx.defineExtension("json", {
     for (const input of element.querySelectorAll?.("input[type=number][name]") ?? []) {
       if (input.name in fields) fields[input.name] = Number(fields[input.name]);
     }
+    for (const input of element.querySelectorAll?.("input[type=date][name]") ?? []) {
+      if (fields[input.name] === "") delete fields[input.name];
+    }
+    for (const { name } of element.querySelectorAll?.("[data-list][name]") ?? []) fields[name] = parameters.getAll(name);
     return JSON.stringify(fields);
   },
 });

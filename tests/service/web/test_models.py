@@ -14,6 +14,7 @@ from pipelines.tracking.model_versions import PROMOTION_TAG, ModelVersion
 from pipelines.tracking.promotion import move_alias
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.settings import Settings
+from service.web.session import COOKIE, TOKEN_HEADER, token_of
 from tests.service.api.servers import serving_models
 from tests.service.conftest import jpeg
 from tests.service.web.conftest import HTML
@@ -67,6 +68,7 @@ def test_move_of_an_alias_is_refused_if_it_has_moved_since_the_page_was_read(
     address = f"/v1/models/{moved}/aliases/champion"
     headers = headers_of_form(page, address)
     assert headers == {"If-Match": '"1"'}
+    headers[TOKEN_HEADER] = token_of(models.cookies[COOKIE])
     service_registry.set_alias(moved, CHAMPION, 2)
     try:
         assert models.put(address, json={"version": "2", "reason": "better"}, headers=headers).status_code == 412
