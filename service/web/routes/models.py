@@ -7,7 +7,6 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import HTMLResponse
 
 from pipelines.spec.exported_variant import PRECISIONS, RUNTIME_OF
-from pipelines.tracking.registry import CHAMPION
 from service.web.calls import RestCalls, RestDep
 from service.web.page import PageRoute, render
 
@@ -15,6 +14,8 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 ComparedNumber = Annotated[int, Query(ge=1, le=2**31 - 1)]
+CHAMPION = "champion"
+"""The alias that predicts by default; `POST /v1/models/{name}/predict` has it in its description."""
 PROMOTIONS = 50
 """Number of moves of aliases on the page of a model."""
 FORMATS = {graph: PRECISIONS[runtime] for graph, runtime in RUNTIME_OF.items()}
