@@ -1,6 +1,5 @@
 """The page that compares jobs."""
 
-
 import httpx2
 import pytest
 
