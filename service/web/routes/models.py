@@ -1,12 +1,12 @@
 """Registered models: their versions, aliases, origin, exports, and predictions for an image of the reader."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import HTMLResponse
 
-from pipelines.spec.exported_variant import PRECISIONS, RUNTIME_OF
+from service.rest.export_schemas import VersionExportRequest
 from service.web.calls import RestCalls, RestDep
 from service.web.page import PageRoute, render
 
@@ -18,7 +18,8 @@ CHAMPION = "champion"
 """The alias that predicts by default; `POST /v1/models/{name}/predict` has it in its description."""
 PROMOTIONS = 50
 """Number of moves of aliases on the page of a model."""
-FORMATS = {graph: PRECISIONS[runtime] for graph, runtime in RUNTIME_OF.items()}
+FORMATS, PRECISIONS = (get_args(VersionExportRequest.model_fields[field].annotation) for field in ("to", "precision"))
+"""Choices of an export; REST says which combinations are possible."""
 
 
 @router.get("/models")
@@ -60,7 +61,7 @@ async def get_version(name: str, version: Number, request: Request, rest: RestDe
     found, exports, tag = await asyncio.gather(rest.get(path), rest.get(f"{path}/exports"), _tag(rest, name, CHAMPION))
     return render(
         request, "model_version.html", version=found, exports=exports["exports"], champion=CHAMPION, champion_tag=tag,
-        formats=FORMATS,
+        formats=FORMATS, precisions=PRECISIONS,
     )  # fmt: skip
 
 
