@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from service.web.routes import compare, datasets, jobs, models, new_job, session, static, system
+from service.web.routes import compare, datasets, jobs, models, new_job, session, static, sweeps, system
 
-PAGES = (compare, datasets, jobs, models, new_job, session, static, system)
+PAGES = (compare, datasets, jobs, models, new_job, session, static, sweeps, system)
 
 router = APIRouter()
 for routes in PAGES:
