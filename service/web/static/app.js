@@ -71,7 +71,9 @@ document.body.addEventListener("htmx:afterRequest", ({ detail, target }) => {
     if (isChange || document.querySelector("#problem [data-connection]")) showProblem();
     if (!isChange) return;
     const then = target.dataset.then;
-    const answer = detail.xhr.getResponseHeader("content-type")?.includes("json") ? JSON.parse(detail.xhr.responseText) : {};
+    // An answer without content (204) has the type of the route nevertheless.
+    const isJson = detail.xhr.responseText && detail.xhr.getResponseHeader("content-type")?.includes("json");
+    const answer = isJson ? JSON.parse(detail.xhr.responseText) : {};
     if (then) window.location.assign(filled(then, (name) => answer[name]));
     else window.htmx.trigger(document.body, "changed");
     return;
