@@ -43,7 +43,9 @@ def newest_jobs(
         first, last = connection.execute(bounds).one()
         if first is None:
             return []
-        conditions += [jobs.c.number >= first, jobs.c.number <= last]
+        conditions.append(jobs.c.number >= first)
+        # SQLite uses one upper bound only, and would filter by the other one.
+        before_number = last + 1 if before_number is None else min(last + 1, before_number)
     conditions += owned_by(tenant)
     if before_number is not None:
         conditions.append(jobs.c.number < before_number)
