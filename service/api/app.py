@@ -34,6 +34,7 @@ from service.api.routes import (
     model_versions,
     models,
     predictions,
+    result_images,
     results,
     sweeps,
     worst,
@@ -54,6 +55,7 @@ from service.store.jobs import JobStore
 from service.store.sweeps import SweepStore
 from service.sweeps.use_cases import Sweeps
 from service.version import version
+from service.web.router import router as web_router
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -114,6 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
         results,
         analyses,
         worst,
+        result_images,
         comparison,
         sweeps,
         predictions,
@@ -129,6 +132,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)
     app.include_router(docs.router)
+    app.include_router(web_router)
     app.add_middleware(NoNulCharacters)
     app.add_middleware(Authenticate, settings=settings)
     app.add_middleware(KnownHostsOnly, settings=settings)

@@ -1,0 +1,11 @@
+"""All routes of the web page."""
+
+from fastapi import APIRouter
+
+from service.web.routes import jobs, new_job, session, static
+
+PAGES = (jobs, new_job, session, static)
+
+router = APIRouter()
+for routes in PAGES:
+    router.include_router(routes.router)
