@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from service.web.routes import compare, datasets, jobs, models, new_job, session, static, sweeps, system
+from service.web.routes import compare, datasets, docs, jobs, models, new_job, session, static, sweeps, system
 
-PAGES = (compare, datasets, jobs, models, new_job, session, static, sweeps, system)
+PAGES = (compare, datasets, docs, jobs, models, new_job, session, static, sweeps, system)
 
 router = APIRouter()
 for routes in PAGES:
