@@ -3,7 +3,6 @@
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -12,6 +11,7 @@ from service.settings import Settings
 from service.web.session import COOKIE, TOKEN_HEADER, token_of
 from tests.service.dataset_archives import write_dataset, zipped
 from tests.service.dataset_requests import View, checked
+from tests.service.web.browsing import Tab
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -63,18 +63,17 @@ def test_unknown_version_is_a_problem_page(address: str, site: httpx2.Client) ->
 
 
 @pytest.mark.integration
-def test_reader_uploads_an_archive_and_sees_its_check(browser: Any, site: httpx2.Client, tmp_path: Path) -> None:
+def test_reader_uploads_an_archive_and_sees_its_check(tab: Tab, site: httpx2.Client, tmp_path: Path) -> None:
     write_dataset(tmp_path / "shapes")
     (tmp_path / "shapes.zip").write_bytes(zipped(tmp_path / "shapes"))
-    page = browser.new_page(base_url=str(site.base_url))
-    page.goto("/datasets")
+    page = tab.page
+    tab.open(f"{site.base_url}/datasets")
     page.fill("#upload input[name=name]", "uploaded")
     page.set_input_files("#upload input[type=file]", tmp_path / "shapes.zip")
     page.click("#upload button")
     page.wait_for_url("**/datasets/uploaded/*")
     page.wait_for_selector("#live .status.ready", timeout=60_000)
     assert page.inner_text(".histogram tbody tr:first-child").split() == ["box", "2", "2"]
-    page.on("dialog", lambda dialog: dialog.accept())
+    assert tab.violations() == []
     page.click("text=Delete the version")
     page.wait_for_url("**/datasets")
-    page.close()

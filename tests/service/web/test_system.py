@@ -1,6 +1,6 @@
 """The page of the server's state, for administrators and for others."""
 
-from typing import Any
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -13,6 +13,7 @@ from service.store.api_keys import KeyStore
 from service.store.database import open_database
 from service.version import version
 from tests.service.api.servers import serving
+from tests.service.web.browsing import Tab
 from tests.service.web.conftest import HTML, settings_below
 
 
@@ -29,7 +30,7 @@ def test_system_shows_readiness_although_it_lacks_a_supervisor(site: httpx2.Clie
 
 @pytest.mark.integration
 def test_administrator_creates_and_revokes_a_key_and_others_see_no_keys(
-    browser: Any, tmp_path: Any, migrated_path: Any
+    tab: Tab, tmp_path: Path, migrated_path: Path
 ) -> None:
     settings: Settings = settings_below(tmp_path, migrated_path)
     engine = open_database(settings.url_of_database)
@@ -44,8 +45,8 @@ def test_administrator_creates_and_revokes_a_key_and_others_see_no_keys(
         assert "need a key with the scope <code>metrics:read</code>" in other
         assert "boss" not in other
         assert "Audit log" not in other
-        page = browser.new_page(base_url=str(client.base_url))
-        page.goto("/system")
+        page = tab.page
+        tab.open(f"{client.base_url}/system")
         page.fill("input[name=key]", admin)
         page.click("button:has-text('Sign in')")
         page.wait_for_selector("#audit")
@@ -58,7 +59,6 @@ def test_administrator_creates_and_revokes_a_key_and_others_see_no_keys(
         assert page.inner_text("#new-key-text code").startswith("pyr_")
         row = "tr[id^=key-]:has-text('ci')"
         assert "jobs:read, jobs:write" in page.inner_text(row)
-        page.on("dialog", lambda dialog: dialog.accept())
+        assert tab.violations() == []
         page.click(f"{row} >> text=Revoke")
         page.wait_for_selector(f"{row} >> text=revoked")
-        page.close()
