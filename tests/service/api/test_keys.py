@@ -50,7 +50,7 @@ def test_key_is_created_once_readable_and_works_until_it_is_revoked(serve: Serve
         assert text not in listed.text
         assert api.get("/v1/jobs", headers=as_caller(text)).status_code == 200
         for method, path in (("GET", "/v1/keys"), ("POST", "/v1/keys"), ("DELETE", f"/v1/keys/{new['id']}")):
-            assert is_problem(api.request(method, path, headers=as_caller(text)), 403)
+            assert is_problem(api.request(method, path, headers=as_caller(text), json=body), 403)
         assert api.delete(f"/v1/keys/{new['id']}").status_code == 204
         wait_until(lambda: api.get("/v1/jobs", headers=as_caller(text)).status_code == 401, "the end of the key")
         assert [key["is_usable"] for key in api.get("/v1/keys").json()["keys"]] == [True, False]
