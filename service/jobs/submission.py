@@ -10,7 +10,7 @@ from service.jobs.errors import InvalidJob, JobProblem
 from service.jobs.kinds.base import JobKind
 from service.jobs.kinds.fit import FitKind
 from service.jobs.kinds.registry import job_kind
-from service.resources import CPUS, GPUS, ResourceCounts, available, on_largest_node
+from service.resources import CPUS, GPUS, NODES, ResourceCounts, available, on_largest_node
 from service.settings import Settings
 from service.store.dataset_records import JobImages
 from service.store.records import NewJob
@@ -119,6 +119,9 @@ def resource_problems(per_node: ResourceCounts, capacity: ResourceCounts, num_no
         capacity: of the server.
         num_nodes: number of nodes of the job.
     """
+    nodes = available(capacity, NODES)
+    if num_nodes > nodes:
+        return [JobProblem(("resources", NODES), f"got {num_nodes}, but a job of this server runs on at most {nodes}")]
     return [
         JobProblem(("resources", name), _excess(count, available(capacity, name), num_nodes))
         for name, count in per_node.items()

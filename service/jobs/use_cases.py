@@ -24,7 +24,7 @@ from service.jobs.submission import JobSubmission, check_submission, check_varia
 from service.jobs.supervisor_watch import SupervisorWatch
 from service.jobs.waiting import waits_for
 from service.principal import Principal
-from service.resources import ResourceCounts
+from service.resources import CPUS, GPUS, ResourceCounts
 from service.settings import Settings
 from service.states import JobStatus
 from service.store.datasets import DatasetStore
@@ -215,7 +215,7 @@ class Jobs:
         job = self.find(principal, job_id)
         if not job.status.is_terminal:
             raise NotOver(job)
-        if problems := resource_problems(job.resources, self._capacity):
+        if problems := resource_problems({CPUS: job.cpus, GPUS: job.gpus}, self._capacity, job.num_nodes):
             raise InvalidJob(problems)
         config, used = self._store.config(job_id), self._datasets.of_job(job.id)
         new = NewJob(

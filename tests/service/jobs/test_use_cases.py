@@ -192,6 +192,19 @@ def test_job_that_exceeds_the_capacity_is_not_retried(
         Jobs(store, settings, {"cpus": 4}, datasets).retry(LOCAL_USER, job_id)
 
 
+def test_job_on_all_cores_of_two_nodes_is_retried_while_there_are_two(
+    store: JobStore, settings: Settings, datasets: DatasetStore, small: Document, fail: Fail
+) -> None:
+    capacity = {"cpus": 8, "gpus": 0, "nodes": 2, "largest_node_cpus": 4, "largest_node_gpus": 0}
+    jobs = Jobs(store, settings, capacity, datasets)
+    document = {**small, "trainer": {**small["trainer"], "num_nodes": 2}}
+    job_id = submit(jobs, JobSubmission(document))
+    fail(job_id)
+    assert jobs.retry(LOCAL_USER, job_id)[0].job.resources == {"cpus": 8, "gpus": 0, "nodes": 2}
+    with pytest.raises(InvalidJob, match=r"resources\.nodes: got 2, but a job of this server runs on at most 1"):
+        Jobs(store, settings, {**capacity, "nodes": 1}, datasets).retry(LOCAL_USER, job_id)
+
+
 def test_deleted_job_is_gone_with_its_folder(
     jobs: Jobs, submission: JobSubmission, fail: Fail, leased: LeasedStore, settings: Settings
 ) -> None:
