@@ -1,6 +1,7 @@
 """The use cases of jobs over a real store, without HTTP."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,25 @@ def test_job_of_more_nodes_than_the_executor_has_is_rejected(jobs: Jobs, small: 
             "executor starts jobs on several nodes",
         )
     ]
+
+
+def test_job_may_choose_the_type_of_its_gpus(
+    store: JobStore, settings: Settings, datasets: DatasetStore, small: Document
+) -> None:
+    jobs = Jobs(store, settings, {"cpus": 8, "gpus": 4, "gpu_type_a100": 1, "gpu_type_v100": 3}, datasets)
+    chosen = JobSubmission(small, resources={"gpus": 2}, gpu_type="v100")
+    assert jobs.submit(LOCAL_USER, chosen)[0].job.gpu_type == "v100"
+    messages = {
+        ("h100", 1): "got 'h100'; choose one of a100, v100",
+        ("a100", 0): "got 'a100', but the job requests no GPU; set gpus too",
+        ("a100", 2): "got 'a100', of which this server has 1, but the job needs 2",
+    }
+    for (gpu_type, gpus), message in messages.items():
+        with pytest.raises(InvalidJob) as error:
+            jobs.check(LOCAL_USER, replace(chosen, gpu_type=gpu_type, resources={"gpus": gpus}))
+        assert [(p.path, p.message) for p in error.value.problems] == [(("resources", "gpu_type"), message)]
+    with pytest.raises(InvalidJob, match="the executor of this server knows no types"):
+        Jobs(store, settings, {"cpus": 8, "gpus": 4}, datasets).check(LOCAL_USER, chosen)
 
 
 def test_check_stores_nothing(jobs: Jobs, store: JobStore, submission: JobSubmission) -> None:
