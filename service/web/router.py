@@ -2,9 +2,10 @@
 
 from fastapi import APIRouter
 
-from service.web.routes import jobs, session, static
+from service.web.routes import job, jobs, session, static
 
-PAGES = (jobs, session, static)
+PAGES = (jobs, session, static, job)
+"""The page of a job is the last one: its path matches other paths below `/jobs` too."""
 
 router = APIRouter()
 for routes in PAGES:
