@@ -15,6 +15,7 @@ from service.rest.schemas import ProblemDetails
 _OF_THE_PAGE = ("route", "endpoint", "path_params", "fastapi_inner_astack", "fastapi_function_astack")
 """Entries of the scope that belong to the route of the page."""
 
+JSON = "application/json"
 Query = Mapping[str, str | int | float | Sequence[str] | None]
 
 
@@ -62,16 +63,21 @@ class RestCalls:
             return None
 
     async def send(
-        self, method: str, path: str, query: Query | None = None, body: Any = None, accept: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        query: Query | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
     ) -> RestAnswer:
         """Send a request, with a JSON body unless it is None; raises RestProblem."""
         content = b"" if body is None else json.dumps(body).encode()
-        answer = await self._call(self._scope(method, path, query or {}, content, accept), content)
+        answer = await self._call(self._scope(method, path, query or {}, content, headers or {}), content)
         if answer.status >= 400:
             raise RestProblem(_problem_of(answer))
         return answer
 
-    def _scope(self, method: str, path: str, query: Query, content: bytes, accept: str) -> Scope:
+    def _scope(self, method: str, path: str, query: Query, content: bytes, more: Mapping[str, str]) -> Scope:
         outer = self._request.scope
         given = {name: value for name, value in query.items() if value is not None}
         headers = [
@@ -79,9 +85,9 @@ class RestCalls:
             for name, value in outer["headers"]
             if name not in (b"accept", b"content-type", b"content-length", b"if-none-match", b"range")
         ]
-        headers += [(b"accept", accept.encode())]
+        headers += [(name.lower().encode(), text.encode()) for name, text in {"accept": JSON, **more}.items()]
         if content:
-            headers += [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+            headers += [(b"content-type", JSON.encode()), (b"content-length", str(len(content)).encode())]
         return {
             **{name: value for name, value in outer.items() if name not in _OF_THE_PAGE},
             "method": method,

@@ -1,11 +1,13 @@
-"""A document as lines of YAML, of which those with values that differ from the defaults are marked."""
+"""A document as lines of YAML, of which those with values that differ from the defaults are marked. Torch-free."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+
+from service.web.yaml_places import values_below
 
 _BREAK = re.compile("[\n\x85\u2028\u2029]")
 """The line breaks of YAML, which its parser counts."""
@@ -32,25 +34,12 @@ def marked_yaml(document: dict[str, Any], differs: Collection[str]) -> list[Mark
     """
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
     marked: set[int] = set()
-    for pointer, node, first in _values(yaml.compose(text, yaml.SafeLoader), "", 0):
+    for pointer, node, first in values_below(yaml.compose(text, yaml.SafeLoader)):
         if pointer in differs:
             marked.update(range(first, max(first, _last_line(node)) + 1))
         elif any(other.startswith(f"{pointer}/") for other in differs):
             marked.add(first)
     return [MarkedLine(line, number in marked) for number, line in enumerate(_BREAK.split(text.removesuffix("\n")))]
-
-
-def _values(node: yaml.Node, pointer: str, line: int) -> Iterator[tuple[str, yaml.Node, int]]:
-    """Yield each value below a node: its JSON pointer, its node, and the line of its key or position."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            below = f"{pointer}/{key.value.replace('~', '~0').replace('/', '~1')}"
-            yield below, value, key.start_mark.line
-            yield from _values(value, below, key.start_mark.line)
-    elif isinstance(node, yaml.SequenceNode):
-        for position, value in enumerate(node.value):
-            yield f"{pointer}/{position}", value, value.start_mark.line
-            yield from _values(value, f"{pointer}/{position}", value.start_mark.line)
 
 
 def _last_line(node: yaml.Node) -> int:

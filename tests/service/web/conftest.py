@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from service.settings import Settings
+from service.web.session import COOKIE, TOKEN_HEADER, token_of
 from tests.service.api.servers import serving
 from tests.service.dataset_archives import write_dataset
 
@@ -37,6 +38,13 @@ def site(web_settings: Settings) -> Iterator[httpx2.Client]:
     with serving(web_settings) as client:
         client.headers.update(HTML)
         yield client
+
+
+@pytest.fixture
+def change(site: httpx2.Client) -> dict[str, str]:
+    """The header of a change in the session of `site`."""
+    site.get("/login")
+    return {TOKEN_HEADER: token_of(site.cookies[COOKIE])}
 
 
 @pytest.fixture(scope="session")
