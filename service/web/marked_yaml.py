@@ -33,8 +33,10 @@ def marked_yaml(document: dict[str, Any], differs: Collection[str]) -> list[Mark
         differs: JSON pointers of the values that differ from the defaults.
     """
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    root = yaml.compose(text, yaml.SafeLoader)
+    assert root is not None
     marked: set[int] = set()
-    for pointer, node, first in values_below(yaml.compose(text, yaml.SafeLoader)):
+    for pointer, node, first in values_below(root):
         if pointer in differs:
             marked.update(range(first, max(first, _last_line(node)) + 1))
         elif any(other.startswith(f"{pointer}/") for other in differs):

@@ -55,8 +55,12 @@ async def _reason(rest: RestCalls, job_id: str) -> Any:
 async def _losses(rest: RestCalls, jobs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the curve of the sum of the losses of each running job that has one."""
     running = [job["id"] for job in jobs if job["status"] == JobStatus.RUNNING][:DRAWN_JOBS]
-    query = {"name": LOSS, "max_points": LOSS_POINTS}
-    found = await asyncio.gather(*(rest.get_or_none(f"/v1/jobs/{job_id}/curves", query) for job_id in running))
+    found = await asyncio.gather(
+        *(
+            rest.get_or_none(f"/v1/jobs/{job_id}/curves", {"name": LOSS, "max_points": LOSS_POINTS})
+            for job_id in running
+        )
+    )
     return {
         job_id: answer["curves"][LOSS]
         for job_id, answer in zip(running, found, strict=True)
