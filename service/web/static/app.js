@@ -57,6 +57,11 @@ document.body.addEventListener("htmx:configRequest", ({ detail }) => {
   });
 });
 
+// A refreshed part keeps what the reader has opened, and the field in which they write.
+window.Idiomorph.defaults.ignoreActiveValue = true;
+window.Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, element) =>
+  !(name === "open" && element.tagName === "DETAILS");
+
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   // Before the swap, so that unchanged times do not flicker.
   const next = new DOMParser().parseFromString(event.detail.serverResponse, "text/html");
