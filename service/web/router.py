@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from service.web.routes import jobs, new_job, results, session, static
+from service.web.routes import docs, jobs, new_job, results, session, static
 
-PAGES = (jobs, new_job, results, session, static)
+PAGES = (docs, jobs, new_job, results, session, static)
 
 router = APIRouter()
 for routes in PAGES:
