@@ -65,6 +65,7 @@ function drawThreshold(plot, stroke) {
   const x = Math.round(plot.valToPos(Number(slider.value), "x", true));
   plot.ctx.save();
   plot.ctx.strokeStyle = stroke;
+  plot.ctx.setLineDash([]);
   plot.ctx.beginPath();
   plot.ctx.moveTo(x, plot.bbox.top);
   plot.ctx.lineTo(x, plot.bbox.top + plot.bbox.height);
@@ -130,7 +131,18 @@ function drawAll() {
   showTable();
 }
 
+/** Loads the library for charts, which most readers of a page do not need at once. */
+function loadLibrary() {
+  return new Promise((resolve, reject) => {
+    const script = Object.assign(document.createElement("script"), { src: "/static/vendor/uplot.iife.min.js" });
+    script.addEventListener("load", resolve);
+    script.addEventListener("error", reject);
+    document.head.append(script);
+  });
+}
+
 async function load() {
+  await loadLibrary();
   const answer = await fetch(box.dataset.source);
   if (!answer.ok) return;
   data = await answer.json();
@@ -143,4 +155,11 @@ async function load() {
   }).observe(box);
 }
 
-if (box) load();
+if (box) {
+  const observer = new IntersectionObserver(([entry]) => {
+    if (!entry.isIntersecting) return;
+    observer.disconnect();
+    load();
+  });
+  observer.observe(box);
+}

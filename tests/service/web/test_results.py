@@ -2,7 +2,6 @@
 
 import json
 from typing import Any
-from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -57,8 +56,8 @@ def test_page_of_detections_has_every_analysis_and_leads_from_cells_to_images(
     page = site.get(f"{results}/boxes").text
     for heading in ("COCO numbers", "Classes", "Curves", "Confusion matrix", "Errors", "Calibration", "Images"):
         assert f"{heading}</h2>" in page, heading
-    cell = f"?split=val&amp;label=box&amp;predicted={quote(HOSTILE, safe='').replace('%20', '+')}#images-title"
-    assert f'href="{cell}" aria-label="box as {SHOWN}: 1">1</a>' in page
+    row = '<td class="heat3">1</td>' * 3
+    assert f'<tr><th scope="row"><bdi>box</bdi></th>{row}</tr>' in page
     assert HOSTILE not in page
     assert f"label box: confused, found as {SHOWN}</title>" in page
     of_cell = site.get(f"{results}/boxes", params={"label": "box", "predicted": HOSTILE}).text
@@ -95,6 +94,7 @@ def test_reader_finds_the_images_behind_a_number(browser: Any, site: httpx2.Clie
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(f"{results}/boxes")
+    page.locator("#curves").scroll_into_view_if_needed()
     output = page.locator("#at-threshold")
     page.wait_for_function("document.querySelectorAll('.chart canvas').length === 2")
     assert output.inner_text().startswith("Above 0.50: precision 0.333, recall 0.333")
@@ -108,6 +108,8 @@ def test_reader_finds_the_images_behind_a_number(browser: Any, site: httpx2.Clie
     classes.get_by_role("button", name="Boxes").click()
     assert classes.locator("tbody tr").last.inner_text().startswith("box")
     assert classes.locator("[aria-sort=ascending]").inner_text() == "Boxes"
+    page.get_by_role("link", name="box as <b onmouseover").click()
+    assert page.locator(".tile").count() == 1
     page.get_by_role("link", name="box as background: 1").click()
     page.get_by_role("button", name="Enlarge val2.png").click()
     large = page.locator("#large")
