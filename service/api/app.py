@@ -30,6 +30,7 @@ from service.api.routes import (
     events,
     exports,
     health,
+    job_details,
     jobs,
     model_versions,
     models,
@@ -112,6 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
     checks = [Depends(reject_ignored_parameters)]
     for routes in (
         jobs,
+        job_details,
         events,
         results,
         analyses,
