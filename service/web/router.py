@@ -2,9 +2,22 @@
 
 from fastapi import APIRouter
 
-from service.web.routes import compare, datasets, docs, job, jobs, models, new_job, session, static, sweeps, system
+from service.web.routes import (
+    compare,
+    datasets,
+    docs,
+    job,
+    jobs,
+    models,
+    new_job,
+    results,
+    session,
+    static,
+    sweeps,
+    system,
+)
 
-PAGES = (compare, datasets, docs, jobs, models, new_job, session, static, sweeps, system, job)
+PAGES = (compare, datasets, docs, jobs, models, new_job, results, session, static, sweeps, system, job)
 """The page of a job is the last one: its path matches other paths below `/jobs` too."""
 
 router = APIRouter()
