@@ -117,7 +117,8 @@ def test_result_of_an_export_is_on_its_page(site: httpx2.Client, service: Superv
     folder = web_settings.run_dir(job.id)
     folder.mkdir(parents=True)
     export = {
-        "runtime": "onnx", "precision": "int8", "size_bytes": 2048, "metrics": {"val/boxes/AP": {"torch": 0.5, "variant": None}},
+        "runtime": "onnx", "precision": "int8", "size_bytes": 2048,
+        "metrics": {"val/boxes/AP": {"torch": 0.5, "variant": None}},
         "latency": {"torch_ms": 20, "runtime_ms": 5}, "gate": {"reasons": ["AP falls by 0.1"]}, "servable": False,
     }  # fmt: skip
     result = {"model": "shapes", "version": 3, "export": export}
