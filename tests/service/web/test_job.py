@@ -121,13 +121,34 @@ def test_result_of_an_export_is_on_its_page(site: httpx2.Client, service: Superv
         "metrics": {"val/boxes/AP": {"torch": 0.5, "variant": None}},
         "latency": {"torch_ms": 20, "runtime_ms": 5}, "gate": {"reasons": ["AP falls by 0.1"]}, "servable": False,
     }  # fmt: skip
-    result = {"model": "shapes", "version": 3, "export": export}
+    result = {"model": "shapes", "version": 3, "export": export, "versions": {"torch": "2.15.0"}}
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
     service.succeed(job)
     page = " ".join(site.get(f"/jobs/{job.id}").text.split())
     assert "<strong>is not served</strong>: AP falls by 0.1." in page
     assert "20.0 ms in torch and 5.0 ms in the export" in page
     assert '<td class="number">0.500</td><td class="number">\N{EN DASH}</td>' in page
+
+
+def test_environment_of_a_run_is_shown_as_far_as_its_files_have_it(
+    site: httpx2.Client, service: Supervision, web_settings: Settings
+) -> None:
+    job = service.run("equipped")
+    attempt = web_settings.run_dir(job.id) / "attempts" / "1"
+    attempt.mkdir(parents=True)
+    (attempt / "run.json").write_text('{"pid": 1}', encoding="utf-8")
+    page = site.get(f"/jobs/{job.id}").text
+    assert "<h2>Environment and data</h2>" in page
+    assert "<dt>Machine</dt>" not in page
+    (attempt / "run.json").write_text('{"pid": 1, "host": "node-3"}', encoding="utf-8")
+    (attempt.parents[1] / "inputs.json").write_text('{"data": "/data/x", "weights": "default"}', encoding="utf-8")
+    report = {"num_errors": 0, "num_warnings": 2, "fingerprints": {"train": "abc"}}
+    (attempt.parents[1] / "data_report.json").write_text(json.dumps(report), encoding="utf-8")
+    page = site.get(f"/jobs/{job.id}").text
+    assert "<bdi>node-3</bdi>, attempt 1" in page
+    assert "<bdi>/data/x</bdi>" in page
+    assert "0 errors, 2 warnings" in page
+    assert "<code>abc</code>" in page
 
 
 def test_failed_job_says_what_to_do_and_strangers_text_stays_text(
