@@ -30,6 +30,7 @@ from service.api.routes import (
     events,
     exports,
     health,
+    job_details,
     jobs,
     model_versions,
     models,
@@ -99,7 +100,7 @@ def create_app(settings: Settings) -> FastAPI:
         description="Fine-tunes one backbone for several visual tasks: submit, watch, read results, predict.",
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
-        # `routes.docs` has these pages: the framework's load scripts, and generate the document in the event loop.
+        # The web page has `/docs`; the framework's page loads scripts of others.
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -112,6 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
     checks = [Depends(reject_ignored_parameters)]
     for routes in (
         jobs,
+        job_details,
         events,
         results,
         analyses,

@@ -41,6 +41,7 @@ class Resources(Answer):
 
     cpus: int = Field(description="CPU cores of each node")
     gpus: int = Field(description="number of GPUs of each node")
+    gpu_type: str | None = Field(None, description="type of the GPUs; null: any")
     nodes: int = Field(1, description="number of nodes, `trainer.num_nodes` of the document")
     timeout_s: float | None = Field(description="maximum seconds from the start of the first attempt; null: unlimited")
 
@@ -68,6 +69,7 @@ class Failure(Answer):
 
     kind: FailureKind = Field(description="the reason in one word")
     message: str = Field(description="the reason in one sentence")
+    advice: str = Field("", description="what to do, in one sentence")
     log_tail: list[str] = Field(description="last lines of the last attempt's log")
 
 
@@ -119,6 +121,7 @@ class JobView(JobSummary):
     dataset: str | None = Field(None, description="the version of a data set that the job uses, NAME@VERSION")
     trial: TrialOfJob | None = Field(None, description="null unless a sweep has submitted the job")
     waits_for: str | None = Field(description="the reason why a queued job has not started yet")
+    mlflow_url: str | None = Field(None, description="page of its run in MLflow; null if MLflow has no web address")
     failure: Failure | None = Field(description="null unless it has failed")
     attempts: list[AttemptView] = Field(description="oldest first")
     config: dict[str, Any] = Field(description="the document as it was submitted")
@@ -261,6 +264,7 @@ class Capabilities(Answer):
     version: str = Field(description="version of the program")
     cpus: int = Field(description="CPU cores that all jobs may use together")
     gpus: int = Field(description="GPUs that all jobs may use together")
+    gpu_types: dict[str, int] = Field({}, description="number of GPUs of each type that a job may request")
     nodes: int = Field(1, description="largest number of nodes of one job")
     default_cpus: int = Field(description="CPU cores of a job that requests none")
     default_gpus: int = Field(description="GPUs of a job that requests none")

@@ -1,9 +1,10 @@
 """A job document that somebody has typed: its content, and the lines of its fields. Torch-free."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import yaml
+
+from service.web.yaml_places import values_below
 
 
 class InvalidDocument(ValueError):
@@ -33,16 +34,4 @@ class DocumentText:
             root = yaml.compose(self._text, Loader=yaml.SafeLoader)
         except yaml.YAMLError:
             return {}
-        return {} if root is None else dict(_lines(root, ""))
-
-
-def _lines(node: yaml.Node, pointer: str) -> Iterator[tuple[str, int]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            below = f"{pointer}/{str(key.value).replace('~', '~0').replace('/', '~1')}"
-            yield below, key.start_mark.line + 1
-            yield from _lines(value, below)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield f"{pointer}/{index}", value.start_mark.line + 1
-            yield from _lines(value, f"{pointer}/{index}")
+        return {} if root is None else {pointer: line + 1 for pointer, _, line in values_below(root)}

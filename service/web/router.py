@@ -2,9 +2,10 @@
 
 from fastapi import APIRouter
 
-from service.web.routes import jobs, new_job, session, static
+from service.web.routes import docs, job, jobs, new_job, results, session, static
 
-PAGES = (jobs, new_job, session, static)
+PAGES = (docs, jobs, new_job, results, session, static, job)
+"""The page of a job is the last one: its path matches other paths below `/jobs` too."""
 
 router = APIRouter()
 for routes in PAGES:

@@ -13,6 +13,9 @@ from service.web.page import PageRoute, render
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 EXPLAINED_JOBS = 10
 """Number of queued jobs of a page for which it says why they wait."""
+DRAWN_JOBS = 20
+"""Number of running jobs of a page for which it draws the loss."""
+LOSS, LOSS_POINTS = "train/sum", 60
 
 
 @router.get("/")
@@ -35,6 +38,7 @@ async def get_jobs(
         "jobs.html",
         jobs=page["jobs"],
         reasons=reasons,
+        losses=await _losses(rest, page["jobs"]),
         next_cursor=page["next_cursor"],
         chosen={"status": status, "kind": kind, "name": name},
         statuses=list(JobStatus),
@@ -46,3 +50,19 @@ async def _reason(rest: RestCalls, job_id: str) -> Any:
     """Return why a queued job waits; None if it has left the queue or was deleted meanwhile."""
     job = await rest.get_or_none(f"/v1/jobs/{job_id}")
     return job and job["waits_for"]
+
+
+async def _losses(rest: RestCalls, jobs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the curve of the sum of the losses of each running job that has one."""
+    running = [job["id"] for job in jobs if job["status"] == JobStatus.RUNNING][:DRAWN_JOBS]
+    found = await asyncio.gather(
+        *(
+            rest.get_or_none(f"/v1/jobs/{job_id}/curves", {"name": LOSS, "max_points": LOSS_POINTS})
+            for job_id in running
+        )
+    )
+    return {
+        job_id: answer["curves"][LOSS]
+        for job_id, answer in zip(running, found, strict=True)
+        if answer is not None and LOSS in answer["curves"]
+    }

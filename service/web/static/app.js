@@ -42,6 +42,11 @@ function problemOf(answer) {
 
 localize(document);
 
+// A refreshed part keeps what the reader has opened, and the field in which they write.
+window.Idiomorph.defaults.ignoreActiveValue = true;
+window.Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, element) =>
+  !(name === "open" && element.tagName === "DETAILS");
+
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   // Before the swap, so that unchanged times do not flicker.
   const next = new DOMParser().parseFromString(event.detail.serverResponse, "text/html");

@@ -17,7 +17,7 @@ from pipelines.inference.export import export_model
 from pipelines.model import build_model
 from pipelines.spec.load import validate_document
 from service.settings import Settings
-from tests.service.api.conftest import LiveApi
+from tests.service.api.servers import LiveApi
 from tests.service.waiting import TIMEOUT_S, wait_until
 
 Document = dict[str, Any]
@@ -54,7 +54,7 @@ def test_dry_run_reports_what_the_job_would_train(settings: Settings, serve: Ser
     outcome = answer.json()
     assert outcome["config"]["model"]["optimizer"]["name"] == "adamw"
     assert list(outcome["config"]["data"]["sources"]["shapes"]["labels"][0]["classes"]) == ["\U0001f600\x7f\u2028"]
-    assert outcome["resources"] == {"cpus": 1, "gpus": 0, "nodes": 1, "timeout_s": None}
+    assert outcome["resources"] == {"cpus": 1, "gpus": 0, "gpu_type": None, "nodes": 1, "timeout_s": None}
     parameters = {stage["stage"]: stage["parameters"] for stage in outcome["stages"]}
     assert set(parameters) == {"c3", "c4", "c5", "neck", "heads"}
     assert outcome["trainable"] == [{"epoch": 0, "stages": sorted(parameters), "parameters": sum(parameters.values())}]

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
@@ -12,6 +12,9 @@ from service.settings import Settings
 from service.web.session import COOKIE, TOKEN_HEADER, token_of
 from tests.service.api.servers import serving
 from tests.service.dataset_archives import write_dataset
+
+if TYPE_CHECKING:
+    from tests.service.web.browsing import Tab
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 HTML = {"Accept": "text/html"}
@@ -60,3 +63,12 @@ def browser() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def tab(browser: Any) -> "Iterator[Tab]":
+    """A tab of the browser."""
+    from tests.service.web.browsing import opened_tab
+
+    with opened_tab(browser) as tab:
+        yield tab

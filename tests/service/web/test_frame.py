@@ -84,3 +84,11 @@ def test_durations_have_their_two_largest_units(seconds: float, text: str) -> No
 
 def test_file_sizes_have_binary_units() -> None:
     assert [file_size(size) for size in (None, 17, 1536, 5 * 1024**3)] == [None, "17 B", "1.5 KiB", "5.0 GiB"]
+
+
+def test_docs_page_lists_every_request(site: httpx2.Client) -> None:
+    page = site.get("/docs").text
+    document = site.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        for method in methods:
+            assert f"<b>{method.upper()}</b> {path}" in page
