@@ -20,7 +20,7 @@ def draw_explanation(image: Image.Image, explanation: Explanation) -> Image.Imag
     """Return a copy of the image in gray, with the positive values of the map as a glow, and the box.
 
     Args:
-        image: as the predictor decoded it, in its original size.
+        image: as the predictor decoded it, in any size.
         explanation: of a prediction for it.
     """
     values = explanation.values
@@ -38,7 +38,8 @@ def draw_explanation(image: Image.Image, explanation: Explanation) -> Image.Imag
     boxes = []
     if facts.bbox_xywh is not None:
         x, y, width, height = facts.bbox_xywh
-        boxes = [(x, y, x + width, y + height)]
+        scale_x, scale_y = image.width / facts.image.width, image.height / facts.image.height
+        boxes = [(x * scale_x, y * scale_y, (x + width) * scale_x, (y + height) * scale_y)]
     return draw_boxes(picture, boxes, [""] * len(boxes), caption=_caption(explanation), color=(0, 220, 255))
 
 
