@@ -34,7 +34,7 @@ $(1)/bin/uv pip install --quiet --python $(1)/bin/python $${index:+--default-ind
 	|| { echo "make: uv could not install; trying pip" >&2; $(1)/bin/python $(PIP_INSTALL) -c $(2) $(3); }
 endef
 
-.PHONY: help install demo check format test test-integration test-reliability test-slow test-matrix bench bench-predict bench-service bench-bccd bench-augmentation bench-heads bench-finetuning bench-finetuning-peers bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-scorer bench-gpu bench-large-set bench-side-by-side bench-exports backbones secrets build clean
+.PHONY: help install demo check format test test-integration test-reliability test-slow test-matrix bench bench-predict bench-service bench-scale bench-engines bench-bccd bench-augmentation bench-heads bench-finetuning bench-finetuning-peers bench-joint bench-frozen bench-backbones bench-speed bench-loader bench-scorer bench-gpu bench-large-set bench-side-by-side bench-exports backbones secrets build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,7 +100,7 @@ test-matrix: .venv-py311-torch211/.installed .venv-py312-torch215/.installed ## 
 	$(call install,$(@D),constraints.txt,-e ".[dev]")
 	@touch $@
 
-bench: bench-predict bench-service bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed ## every benchmark
+bench: bench-predict bench-service bench-scale bench-bccd bench-augmentation bench-heads bench-finetuning bench-joint bench-frozen bench-backbones bench-speed ## every benchmark
 
 bench-predict: install ## predictions over REST against the model alone (5 minutes on 2 quiet cores)
 	$(BIN)/python -m tests.bench.predict
@@ -108,6 +108,12 @@ bench-predict: install ## predictions over REST against the model alone (5 minut
 
 bench-service: install ## latencies of the API under idle and slow connections, a silent MLflow and 500 listeners (two minutes)
 	$(BIN)/python -m tests.bench.service
+
+bench-scale: install ## claims, queue latency and lists of jobs with 100,000 jobs on PostgreSQL and SQLite, for docs/scale.md (ten minutes)
+	$(BIN)/python -m tests.bench.scale
+
+bench-engines: install ## start and speed of a tiny training on this host, in Slurm and on Ray (root; 15 minutes)
+	$(BIN)/python -m tests.bench.engines
 
 bench-bccd: install ## the BCCD recipes with three seeds: figures for docs/benchmarks.md (50 minutes on 2 cores, and three runs of bccd_pretrained)
 	$(BIN)/python -m tests.bench.bccd

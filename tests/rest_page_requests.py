@@ -11,7 +11,7 @@ VERSION = "0123456789ab"
 VALUES = {
     "URL": "", "dataset": f"shapes@{VERSION}", "data_url": f"/v1/datasets/shapes/versions/{VERSION}", "job": "1",
     "batch": "2", "uploaded": "3", "sweep": "4", "trial": "5", "latest": "2", "tag": "2",
-    "file": "/v1/jobs/2/predictions",
+    "file": "/v1/jobs/2/predictions", "picture": "/v1/jobs/1/results/objects/images/1/picture",
 }  # fmt: skip
 """What the variables of the page may contain; other variables remain."""
 

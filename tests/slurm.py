@@ -1,6 +1,7 @@
-"""A Slurm cluster for tests: real daemons in a network namespace of their own, with one node, for one test process.
+"""Slurm clusters for tests: real daemons in a network namespace of their own, for one test process.
 
-They listen on an address that only the namespace has. Slurm's commands reach it through scripts of the same names.
+They listen on addresses that only the namespace has. Slurm's commands reach them through scripts of the same names.
+Each node of a cluster of several has its own name of the host, and its own port.
 """
 
 import os
@@ -24,9 +25,10 @@ from service.executors.slurm import commands
 from service.executors.slurm.commands import COMMANDS
 from tests.service.waiting import TIMEOUT_S, wait_until
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", *COMMANDS, "unshare", "nsenter", "ip")
-ADDRESS = "10.77.0.1"
+PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", *COMMANDS, "unshare", "nsenter", "ip")
+ADDRESSES = ("10.77.0.1", "10.77.0.2")
 NUM_CPUS = 2
+"""Cores of each node."""
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}({address})
@@ -34,9 +36,9 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 SlurmUser={user}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmdParameters=config_overrides
 SlurmdTimeout=10
 ProctrackType=proctrack/linuxproc
@@ -51,10 +53,26 @@ SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
 PreemptType=preempt/partition_prio
 PreemptMode=CANCEL
 KillWait=30
-NodeName=node1 NodeAddr={address} NodeHostname={host} CPUs={cpus} State=UNKNOWN
-PartitionName=low Nodes=node1 Default=YES MaxTime=INFINITE State=UP PriorityTier=1
-PartitionName=high Nodes=node1 MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+{nodes}
+PartitionName=low Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
+NODE = "NodeName={name} NodeAddr={address} NodeHostname={host} Port={port} CPUs={cpus} State=UNKNOWN"
+FIRST_PORT = 6818
+NETWORK = f"""
+set -e
+ip link set lo up
+ip link add name node1 type veth peer name node2
+ip addr add {ADDRESSES[0]}/24 dev node1
+ip addr add {ADDRESSES[1]}/24 dev node2
+ip link set node1 up
+ip link set node2 up
+echo ready
+exec sleep infinity
+"""
+"""Each address has its own interface, as on two hosts."""
+AS_HOST = 'hostname "$0" && mount --bind "$1" /etc/hosts && shift && exec "$@"'
+"""Runs a command in namespaces of its own as another host."""
 
 
 def missing() -> str | None:
@@ -68,29 +86,32 @@ def missing() -> str | None:
 
 
 class SlurmCluster:
-    """A cluster of one node with `NUM_CPUS` cores and the partitions `low`, which is preempted, and `high`."""
+    """A cluster of nodes with `NUM_CPUS` cores and the partitions `low`, which is preempted, and `high`."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_nodes: int = 1) -> None:
+        self.num_nodes = num_nodes
+        self.names = [f"node{number + 1}" for number in range(num_nodes)]
         self.folder = Path(tempfile.mkdtemp(prefix="pyramidion-slurm-"))
         # munged wants its socket to be reachable by every user.
         self.folder.chmod(0o711)
         self.bin = self.folder / "bin"
-        for name in ("state", "spool", "bin"):
+        for name in ("state", "bin", *(f"spool-{node}" for node in self.names)):
             (self.folder / name).mkdir()
+        hosts = [f"{address} {name}\n" for address, name in zip(ADDRESSES, self.names, strict=False)]
+        (self.folder / "hosts").write_text("".join(["127.0.0.1 localhost\n", *hosts]))
         (self.folder / "munge.key").write_bytes(os.urandom(128))
         (self.folder / "munge.key").chmod(0o600)
-        values = {"host": platform.node(), "address": ADDRESS, "folder": self.folder, "user": "root", "cpus": NUM_CPUS}
-        (self.folder / "slurm.conf").write_text(CONFIGURATION.format(**values))
-        interface = f"ip link set lo up && ip addr add {ADDRESS}/24 dev lo && echo ready && exec sleep infinity"
-        self._holder = self._popen("unshare", "--net", "sh", "-c", interface, output=subprocess.PIPE)
+        values = {"host": platform.node(), "address": ADDRESSES[0], "folder": self.folder, "user": "root"}
+        (self.folder / "slurm.conf").write_text(CONFIGURATION.format(**values, nodes="\n".join(self._node_lines())))
+        self._holder = self._popen("unshare", "--net", "sh", "-c", NETWORK, output=subprocess.PIPE)
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == b"ready\n"
         self._write_scripts()
         self._munged = self._start("munged", "--foreground", "--force", *self._munge_options())
         wait_until((self.folder / "munge.socket").exists, "the socket of munged")
         self.controller = self._start("slurmctld", "-D")
-        self.node = self._start("slurmd", "-D", "-N", "node1")
-        self.wait_for_node()
+        self._nodes = {name: self._start_slurmd(name) for name in self.names}
+        self.wait_for_nodes()
 
     def run(self, name: str, *arguments: str, check: bool = True) -> str:
         """Return what one of Slurm's commands prints."""
@@ -108,42 +129,47 @@ class SlurmCluster:
             patch.setattr(commands, "TIMEOUT_S", TIMEOUT_S)
             yield {}
 
-    def wait_for_node(self) -> None:
+    def wait_for_nodes(self) -> None:
         states = ("idle", "mixed", "allocated")
-        read = partial(self.run, "sinfo", "-h", "-o", "%T", check=False)
-        wait_until(lambda: any(state == word for state in states for word in read().split()), "a node", pause_s=0.1)
+        read = partial(self.run, "sinfo", "-h", "-N", "-p", "low", "-o", "%T", check=False)
+        wait_until(lambda: sum(word in states for word in read().split()) == self.num_nodes, "the nodes", pause_s=0.1)
 
     def start_controller(self) -> None:
         self.controller = self._start("slurmctld", "-D")
-        self.wait_for_node()
+        self.wait_for_nodes()
 
     def stop_controller(self) -> None:
         self.controller.terminate()
         self.controller.wait()
 
-    def kill_node(self) -> None:
-        """Kill everything that runs on the node, as a loss of power would; the controller remains."""
+    def kill_node(self, name: str = "node1") -> None:
+        """Kill everything that runs on a node, as a loss of power would; the controller remains."""
         daemons = {self._holder.pid, self._munged.pid, self.controller.pid}
         daemons |= {child.pid for child in psutil.Process(self.controller.pid).children()}
-        for process in self.processes():
+        for process in self.processes_of(name):
             if process.pid not in daemons:
                 process.kill()
-        self.node.wait()
+        self._nodes[name].wait()
 
-    def start_node(self) -> None:
-        self.node = self._start("slurmd", "-D", "-N", "node1")
-        self.wait_for_node()
+    def start_node(self, name: str = "node1") -> None:
+        self._nodes[name] = self._start_slurmd(name)
+        self.wait_for_nodes()
 
     def processes(self) -> list[psutil.Process]:
         """Return all processes of the namespace: all of them were started here."""
-        own = _namespace(self._holder.pid)
-        return [process for process in psutil.process_iter() if _namespace(process.pid) == own]
+        own = _namespace(self._holder.pid, "net")
+        return [process for process in psutil.process_iter() if _namespace(process.pid, "net") == own]
+
+    def processes_of(self, name: str) -> list[psutil.Process]:
+        """Return the processes of a node; those of a cluster of one node include its daemons."""
+        host = _namespace(self._nodes[name].pid, "uts")
+        return [process for process in self.processes() if _namespace(process.pid, "uts") == host]
 
     def close(self) -> None:
         while found := [process for process in self.processes() if process.pid != self._holder.pid]:
             for process in found:
                 process.kill()
-            for daemon in (self._munged, self.controller, self.node):
+            for daemon in (self._munged, self.controller, *self._nodes.values()):
                 daemon.wait()
             psutil.wait_procs(found, timeout=5)
         self._holder.kill()
@@ -161,6 +187,18 @@ class SlurmCluster:
     def _munge_options(self) -> list[str]:
         files = {"socket": "munge.socket", "key-file": "munge.key", "pid-file": "munged.pid", "seed-file": "munge.seed"}
         return [f"--{option}={self.folder / name}" for option, name in files.items()]
+
+    def _node_lines(self) -> Iterator[str]:
+        for number, (name, address) in enumerate(zip(self.names, ADDRESSES, strict=False)):
+            host, port = name if self.num_nodes > 1 else platform.node(), FIRST_PORT + number
+            yield NODE.format(name=name, address=address, host=host, port=port, cpus=NUM_CPUS)
+
+    def _start_slurmd(self, name: str) -> subprocess.Popen[bytes]:
+        command = ("slurmd", "-D", "-N", name)
+        if self.num_nodes == 1:
+            return self._start(*command)
+        hosts = str(self.folder / "hosts")
+        return self._start("unshare", "--uts", "--mount", "sh", "-c", AS_HOST, name, hosts, *command)
 
     def _start(self, *command: str) -> subprocess.Popen[bytes]:
         return self._popen("nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *command)
@@ -182,9 +220,9 @@ def _path() -> str:
     return f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
-def _namespace(pid: int) -> Path | None:
+def _namespace(pid: int, kind: str) -> Path | None:
     try:
-        return Path(f"/proc/{pid}/ns/net").readlink()
+        return Path(f"/proc/{pid}/ns/{kind}").readlink()
     except OSError:
         return None
 
@@ -203,3 +241,16 @@ def slurm(started_slurm: SlurmCluster) -> Iterator[SlurmCluster]:
     """A cluster whose commands are on the PATH."""
     with started_slurm.used():
         yield started_slurm
+
+
+@pytest.fixture
+def two_slurm_nodes() -> Iterator[SlurmCluster]:
+    """A cluster of two nodes whose commands are on the PATH."""
+    if reason := missing():
+        pytest.skip(reason)
+    cluster = SlurmCluster(num_nodes=2)
+    try:
+        with cluster.used():
+            yield cluster
+    finally:
+        cluster.close()

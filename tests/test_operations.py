@@ -30,7 +30,7 @@ def test_settings_on_the_page_exist() -> None:
     others = {*(f"{variable}_FILE" for variable in SECRETS), *re.findall(r"\$\{(\w+)", FILE.read_text())}
     others |= {f"{PREFIX}{name}" for name in ("API_KEY", "API_KEY_FILE", "URL")}  # of clients
     others |= {f"{PREFIX}NODE_AWS{name}" for name in ("", "_ACCESS_KEY_ID", "_SECRET_ACCESS_KEY")}  # of nodes
-    others |= {f"{PREFIX}NODE"}
+    others |= {f"{PREFIX}NODE", f"{PREFIX}NODES_INTERFACE"}
     assert set(re.findall(rf"{PREFIX}[A-Z0-9_]*[A-Z0-9]", TEXT)) <= names | others
 
 

@@ -76,9 +76,12 @@ def _slurm_address(environ: Mapping[str, str]) -> str:
     if nodes is None:
         problem = "is not set; set it to the address of the first node and a free port, such as 10.0.0.1:29400"
         raise ConfigError(FieldProblem(ADDRESS_VARIABLE, problem))
-    job = environ.get(SLURM_JOB, "0")
-    port = SLURM_PORTS[int(job) % len(SLURM_PORTS)] if job.isdigit() else SLURM_PORTS[0]
-    return f"{first_host(nodes)}:{port}"
+    return f"{first_host(nodes)}:{port_of_slurm_job(environ.get(SLURM_JOB, '0'))}"
+
+
+def port_of_slurm_job(job: str) -> int:
+    """Return the port of the first node for a run in a job of Slurm: two jobs on one node hardly have the same."""
+    return SLURM_PORTS[int(job) % len(SLURM_PORTS)] if job.isdigit() else SLURM_PORTS[0]
 
 
 def first_host(nodes: str) -> str:

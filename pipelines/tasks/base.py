@@ -23,6 +23,7 @@ from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerFile, AnswerJson, FileFormat, PlainAnswers
 
 if TYPE_CHECKING:
+    from pipelines.tasks.evaluated_images import EvaluatedImages
     from pipelines.tasks.resampling import ScoredImages
     from pipelines.tasks.worst_images import WorstFiles
 
@@ -261,6 +262,13 @@ class TaskKind(ABC, Generic[SpecT]):
     ) -> "WorstFiles | None":
         """Return the images that cost most, and suspicious labels, of the files of a run (see `scored_images`); None
         for kinds without such a list."""
+        return None
+
+    def evaluated_images(
+        self, result: Mapping[str, Any], predictions: Path, ground_truth: Path | None, worst: Path
+    ) -> "EvaluatedImages | None":
+        """Return the images of the files of a run (see `scored_images`, also for errors) with labels and predictions;
+        None for kinds without such images. The task's file in `worst/` may be missing."""
         return None
 
     def table_caption(self, result: Mapping[str, Any]) -> str:

@@ -58,6 +58,10 @@ class Store:
         """True if the store is a SQLite file that does not exist yet."""
         return (path := sqlite_path(self.tracking_uri)) is not None and not path.exists()
 
+    def page_of_run(self, run_id: str) -> str | None:
+        """Return the address of the page of a run, without credentials; None if the store is not an MLflow server."""
+        return None if _is_database(self.tracking_uri) else f"{self.label.rstrip('/')}/#/runs/{run_id}"
+
     @contextmanager
     def locked(self, purpose: str) -> Iterator[None]:
         """Hold a lock of this store against the threads and processes of this host that want the same one.

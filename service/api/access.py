@@ -16,8 +16,11 @@ from service.principal import Principal
 from service.rest.problems import Problem
 from service.scopes import Scope
 
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
-"""Paths that need no key: probes, and the description of the API."""
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json", "/login"})
+"""Paths that need no key: probes, the description of the API, and the page that asks for a key."""
+
+OPEN_FOLDER = "/static/"
+"""Start of the paths of files that need no key either."""
 
 OLD_KEYS_PATHS = frozenset({"/metrics"})
 """Paths for which keys as they were last read are enough: metrics must be visible while the database is down."""

@@ -31,10 +31,12 @@ from service.api.routes import (
     explanations,
     exports,
     health,
+    job_details,
     jobs,
     model_versions,
     models,
     predictions,
+    result_images,
     results,
     sweeps,
     worst,
@@ -55,6 +57,7 @@ from service.store.jobs import JobStore
 from service.store.sweeps import SweepStore
 from service.sweeps.use_cases import Sweeps
 from service.version import version
+from service.web.router import router as web_router
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -98,7 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
         description="Fine-tunes one backbone for several visual tasks: submit, watch, read results, predict.",
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
-        # `routes.docs` has these pages: the framework's load scripts, and generate the document in the event loop.
+        # The web page has `/docs`; the framework's page loads scripts of others.
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -111,10 +114,12 @@ def create_app(settings: Settings) -> FastAPI:
     checks = [Depends(reject_ignored_parameters)]
     for routes in (
         jobs,
+        job_details,
         events,
         results,
         analyses,
         worst,
+        result_images,
         comparison,
         sweeps,
         predictions,
@@ -131,6 +136,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Probes and scrapers may add parameters of their own.
     app.include_router(health.router)
     app.include_router(docs.router)
+    app.include_router(web_router)
     app.add_middleware(NoNulCharacters)
     app.add_middleware(Authenticate, settings=settings)
     app.add_middleware(KnownHostsOnly, settings=settings)

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.access import OLD_KEYS_PATHS, OPEN_PATHS, REALM
+from service.api.access import OLD_KEYS_PATHS, OPEN_FOLDER, OPEN_PATHS, REALM
 from service.api.key_ring import KeyRing
 from service.api.thread_pools import NoAnswer
 from service.keys.key_text import id_of, is_text_of
@@ -20,6 +20,8 @@ from service.rest.problems import Problem, database_problem, problem_response
 from service.settings import Settings
 from service.store.api_keys import ApiKey
 from service.store.errors import StoreUnavailable
+from service.web.session import TOKEN_HEADER, key_of, lacks_token
+from service.web.sign_in import sign_in_response
 
 _SCHEME = "bearer"
 
@@ -72,6 +74,17 @@ class Authenticator:
             raise Unauthorized("send a key in the header `Authorization: Bearer KEY`")
         raise Unauthorized("the header `Authorization` has no valid key; check that it is complete", "invalid_token")
 
+    async def problem_of_key(self, text: str) -> str | None:
+        """Return why nobody can sign in with a key; None if it is valid."""
+        try:
+            key = await self._find(id_of(text), None)
+            if key is None or not is_text_of(key.secret_hash, text):
+                return "The key is not valid; check that it is complete."
+            _require_usable(key)
+        except Problem as problem:
+            return str(problem.detail)
+        return None
+
     async def _needs_key(self, known: Mapping[str, ApiKey] | None) -> bool:
         if self._always_needs_key or self._never_needs_key:
             return not self._never_needs_key
@@ -112,17 +125,21 @@ class Authenticate:
         self._app, self._recheck_s = app, settings.key_cache_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDER):
             await self._app(scope, receive, send)
             return
         authenticator: Authenticator = scope["app"].state.authenticator
-        authorization = Headers(scope=scope).get("authorization")
+        authorization = _authorization(Headers(scope=scope))
         state = scope.setdefault("state", {})
         try:
             may_be_old = scope["path"] in OLD_KEYS_PATHS
             principal = await authenticator.principal(authorization, are_old_keys_enough=may_be_old)
+            _require_token(scope)
             authenticator.admit(principal)
         except Problem as problem:
+            if isinstance(problem, Unauthorized) and (sign_in := sign_in_response(scope)):
+                await sign_in(scope, receive, send)
+                return
             await problem_response(problem.status_code, problem.title, problem.detail, headers=problem.headers)(
                 scope, receive, send
             )
@@ -168,6 +185,22 @@ class _GuardedSend:
                 self.is_closed = True
                 raise _KeyEnded from None
         self._checked_at = time.monotonic()
+
+
+def _authorization(headers: Headers) -> str | None:
+    """Return the header `Authorization`, or that of the session of the web page."""
+    key = key_of(headers)
+    return headers.get("authorization") or (None if key is None else f"{_SCHEME} {key}")
+
+
+def _require_token(scope: Scope) -> None:
+    """Raise Problem 403 for a change in the session of a web page that does not come from a page."""
+    headers = Headers(scope=scope)
+    if "authorization" not in headers and lacks_token(scope["method"], headers):
+        detail = (
+            f"a change in a session needs the header {TOKEN_HEADER}, which the pages of this server send; reload it"
+        )
+        raise Problem(403, "The request does not come from a page of this server", detail)
 
 
 def _require_usable(key: ApiKey) -> None:

@@ -12,6 +12,7 @@ from pipelines.run_folder.layout import AttemptDir, RunDir
 from pipelines.run_folder.log_text import log_tail
 from pipelines.tracking.model_archive import ArchiveFacts
 from pipelines.tracking.model_versions import ModelVersion
+from service.failure_advice import ADVICE
 from service.jobs.kinds.registry import JOB_KINDS
 from service.rest.audit_schemas import Change
 from service.rest.model_schemas import ArchiveView, ModelVersionView, PromotionDecision
@@ -55,6 +56,7 @@ def job_view(
     waits_for: str | None,
     run_dir: Path,
     trial: SweepTrial | None = None,
+    mlflow_url: str | None = None,
 ) -> JobView:
     """Return a job with all details; a failed one with the end of its log."""
     return JobView(
@@ -62,6 +64,7 @@ def job_view(
         trial=None if trial is None else _trial_of_job(trial),
         dataset=JOB_KINDS[job.kind].dataset(config) if job.kind in JOB_KINDS else None,
         waits_for=waits_for,
+        mlflow_url=mlflow_url,
         failure=failure_of(job, run_dir),
         attempts=[_attempt_view(attempt) for attempt in attempts],
         config=config,
@@ -160,7 +163,8 @@ def failure_of(job: Job, run_dir: Path) -> Failure | None:
         return None
     log = AttemptDir(RunDir.of(run_dir).attempt(job.attempt)).log
     return Failure(
-        kind=FailureKind(job.failure_kind),
+        kind=(kind := FailureKind(job.failure_kind)),
+        advice=ADVICE[kind],
         message=job.failure_message or "the reason is unknown",
         log_tail=log_tail(log)[-LOG_TAIL_LINES:],
     )

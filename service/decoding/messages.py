@@ -26,10 +26,11 @@ _ERRORS: dict[str, type[DataError]] = {kind.__name__: kind for kind in (DataErro
 
 @dataclass(frozen=True)
 class DecodingOrder:
-    """How an image is to be read: as a model expects it, and with at most `max_pixels`."""
+    """How an image is to be read: as a model expects it, with at most `max_pixels`, reduced to `max_side`."""
 
     reader: NewImageReader
     max_pixels: int
+    max_side: int | None = None
 
     def to_bytes(self) -> bytes:
         return pickle.dumps(self)

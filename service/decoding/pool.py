@@ -44,15 +44,19 @@ class DecodingPool:
         self._tasks: set[asyncio.Task[Pixels]] = set()
         self._endings: set[asyncio.Task[None]] = set()
 
-    async def decode(self, image: bytes, reader: NewImageReader, max_pixels: int) -> Pixels:
+    async def decode(
+        self, image: bytes, reader: NewImageReader, max_pixels: int, max_side: int | None = None
+    ) -> Pixels:
         """Return the pixels (H, W, 3) uint8 of an image, and warnings about its file.
+
+        With `max_side`, a larger image is reduced to this width and height, with its aspect kept.
 
         If the caller is cancelled, the process is killed, unless it is done within `SLOW_AFTER_S`.
 
         Raises:
             DataError: the image cannot be read, or needs more time or memory than allowed.
         """
-        decoding = _Decoding(DecodingOrder(reader, max_pixels), image)
+        decoding = _Decoding(DecodingOrder(reader, max_pixels, max_side), image)
         task = asyncio.ensure_future(self._decode(decoding))
         self._tasks.add(task)
         task.add_done_callback(self._forget)

@@ -14,6 +14,9 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+from PIL import Image
+
 from pipelines.base.errors import DataError
 from service.child_process import die_with_parent
 from service.decoding.messages import ANSWER_HEAD, READY, REQUEST_HEAD, DecodingAnswer, DecodingOrder
@@ -50,6 +53,8 @@ def main() -> None:
 def _decode(order: DecodingOrder, image: BinaryIO, pixels_file: int) -> DecodingAnswer:
     try:
         pixels, warnings = order.reader.read_pixels(image, order.max_pixels)
+        if order.max_side is not None and max(pixels.shape) > order.max_side:
+            pixels = _reduced(pixels, order.max_side)
         os.lseek(pixels_file, 0, os.SEEK_SET)
         view = pixels.data.cast("B")
         while len(view):
@@ -58,6 +63,13 @@ def _decode(order: DecodingOrder, image: BinaryIO, pixels_file: int) -> Decoding
         return DecodingAnswer.of_error(error, is_last=_is_large())
     height, width = pixels.shape[:2]
     return DecodingAnswer(height, width, warnings, is_last=_is_large())
+
+
+def _reduced(pixels: np.ndarray, max_side: int) -> np.ndarray:
+    """Return pixels of at most `max_side` rows and columns."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((max_side, max_side), reducing_gap=2.0)
+    return np.array(image)
 
 
 def _limit_processor_time(timeout_s: float) -> None:

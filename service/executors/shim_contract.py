@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,18 +41,19 @@ INHERITED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
 Order = Mapping[str, Any]
 
 
-def order_of(spec: "AttemptSpec", devices: str | None) -> Order:
+def order_of(spec: "AttemptSpec", devices: str | None, inherited: Iterable[str] = ()) -> Order:
     """Return what a shim needs to know; its environment contains the credentials of the attempt.
 
     Args:
         devices: the value of `DEVICES_VARIABLE`; None if the command gets that of the shim, which another system sets.
+        inherited: further variables that the command gets from the environment of the shim.
     """
     folder = spec.folder.resolve()
     chosen = {} if devices is None else {DEVICES_VARIABLE: devices}
     return {
         "command": spec.command,
         "environment": {**spec.environment, **chosen, ATTEMPT_DIR_VARIABLE: str(folder)},
-        "inherited": [] if devices is not None else [DEVICES_VARIABLE],
+        "inherited": [*inherited, *([DEVICES_VARIABLE] if devices is None else [])],
         "cwd": str(spec.cwd.resolve()),
         "grace_s": spec.grace_s,
     }

@@ -65,6 +65,7 @@ class JobDetails:
         waits_for: the reason why a queued job has not started yet.
         run_dir: its run folder, which may be missing.
         trial: the trial of a sweep that it runs, if any.
+        mlflow_url: page of its run in MLflow, if it has one and MLflow has a web address.
     """
 
     job: Job
@@ -73,6 +74,7 @@ class JobDetails:
     waits_for: str | None
     run_dir: Path
     trial: SweepTrial | None = None
+    mlflow_url: str | None = None
 
 
 class Jobs:
@@ -247,6 +249,7 @@ class Jobs:
             waits_for(job, self._store, self._datasets, self.supervision, self._capacity, principal),
             self._settings.run_dir(job.id),
             self._store.trial(job.id),
+            None if job.mlflow_run_id is None else find_store(self._settings.root).page_of_run(job.mlflow_run_id),
         )
 
 

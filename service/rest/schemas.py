@@ -68,6 +68,7 @@ class Failure(Answer):
 
     kind: FailureKind = Field(description="the reason in one word")
     message: str = Field(description="the reason in one sentence")
+    advice: str = Field("", description="what to do, in one sentence")
     log_tail: list[str] = Field(description="last lines of the last attempt's log")
 
 
@@ -119,6 +120,7 @@ class JobView(JobSummary):
     dataset: str | None = Field(None, description="the version of a data set that the job uses, NAME@VERSION")
     trial: TrialOfJob | None = Field(None, description="null unless a sweep has submitted the job")
     waits_for: str | None = Field(description="the reason why a queued job has not started yet")
+    mlflow_url: str | None = Field(None, description="page of its run in MLflow; null if MLflow has no web address")
     failure: Failure | None = Field(description="null unless it has failed")
     attempts: list[AttemptView] = Field(description="oldest first")
     config: dict[str, Any] = Field(description="the document as it was submitted")

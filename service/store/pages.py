@@ -29,28 +29,23 @@ def newest_jobs(
 ) -> list[Job]:
     """Return at most `limit` jobs that match, see `JobStore.page`.
 
-    With 100,000 jobs it takes 1-2 ms, and up to 5 ms more for each of the two times.
+    With 100,000 jobs it takes a few milliseconds, and 2 to 10 ms more for each 50,000 jobs between the two times.
     """
     conditions: list[ColumnElement[bool]] = []
-    # On SQLite, numbers bound the scan by time: times grow with numbers unless the clock was set back. PostgreSQL
-    # chooses between the indexes by its statistics, and the bounds would take longer than the page.
-    is_bounded = connection.dialect.name == "sqlite"
     if created_after is not None:
-        later = jobs.c.created_at > created_after
-        conditions.append(later)
-        if is_bounded:
-            first = connection.execute(select(func.min(_NUMBER)).where(later)).scalar_one()
-            if first is None:
-                return []
-            conditions.append(jobs.c.number >= first)
+        conditions.append(jobs.c.created_at > created_after)
     if created_before is not None:
-        earlier = jobs.c.created_at < created_before
-        conditions.append(earlier)
-        if is_bounded:
-            last = connection.execute(select(func.max(_NUMBER)).where(earlier)).scalar_one()
-            if last is None:
-                return []
-            conditions.append(jobs.c.number <= last)
+        conditions.append(jobs.c.created_at < created_before)
+    if conditions:
+        # Numbers bound the scan by time: times grow with numbers unless the clock was set back. PostgreSQL itself does
+        # not know that, and would read all rows after a time to find a page before it.
+        bounds = select(func.min(_NUMBER), func.max(_NUMBER)).where(*conditions)
+        first, last = connection.execute(bounds).one()
+        if first is None:
+            return []
+        conditions.append(jobs.c.number >= first)
+        # SQLite uses one upper bound only, and would filter by the other one.
+        before_number = last + 1 if before_number is None else min(last + 1, before_number)
     conditions += owned_by(tenant)
     if before_number is not None:
         conditions.append(jobs.c.number < before_number)

@@ -7,6 +7,8 @@ two supervisors never start the same trial, and one that was killed between two 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, update
@@ -26,9 +28,18 @@ _ACTIVE = sweep_trials.c.state.in_([state for state in TrialState if state.is_ac
 _METRIC = "metric"
 
 
+@dataclass
+class _Ended:
+    """The first trials of a sweep, up to one that has not ended, and the jobs of a part of them: both never change."""
+
+    trials: list[SweepTrial] = field(default_factory=list)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    num_jobs_read: int = 0
+
+
 class LeasedSweepStore:
     """Every method raises Superseded if another supervisor has the lease, and StoreUnavailable while the database
-    cannot be used.
+    cannot be used. Trials that have ended, and their jobs, are read once.
 
     Args:
         owner: the supervisor.
@@ -36,6 +47,7 @@ class LeasedSweepStore:
 
     def __init__(self, engine: Engine, owner: str) -> None:
         self._engine, self._owner = engine, owner
+        self._ended: dict[str, _Ended] = {}
 
     def running(self) -> list[Sweep]:
         """Return the sweeps that have not ended, oldest first."""
@@ -52,11 +64,29 @@ class LeasedSweepStore:
             return [sweep_of(row) for row in connection.execute(query)]
 
     def jobs(self, sweep: Sweep) -> dict[str, Job]:
-        """Return the jobs of a sweep's trials by id; deleted ones are missing."""
+        """Return the jobs of a sweep's trials by id; those that were deleted before they were read are missing."""
+        ended = self._ended.setdefault(sweep.id, _Ended())
+        num_ended = len(ended.trials)
         query = select(*JOB_COLUMNS).join(sweep_trials, sweep_trials.c.job_id == jobs.c.id)
+        query = query.where(sweep_trials.c.sweep_id == sweep.id, sweep_trials.c.number >= ended.num_jobs_read)
         with reading(self._engine) as connection:
-            rows = connection.execute(query.where(sweep_trials.c.sweep_id == sweep.id))
-            return {row.id: job_of(row) for row in rows}
+            found = {row.id: job_of(row) for row in connection.execute(query)}
+        of_ended = (trial.job_id or "" for trial in ended.trials[ended.num_jobs_read : num_ended])
+        ended.jobs |= {job_id: found[job_id] for job_id in of_ended if job_id in found}
+        ended.num_jobs_read = num_ended
+        return ended.jobs | found
+
+    def trials(self, sweep: Sweep) -> list[SweepTrial]:
+        """Return the trials of a sweep in their order."""
+        with reading(self._engine) as connection:
+            return self._trials(connection, sweep)
+
+    def _trials(self, connection: Connection, sweep: Sweep) -> list[SweepTrial]:
+        ended = self._ended.setdefault(sweep.id, _Ended()).trials
+        found = trials_of(connection, sweep.id, first=len(ended))
+        trials = [*ended, *found]
+        ended.extend(takewhile(lambda trial: not trial.state.is_active, found))
+        return trials
 
     def submitter(self, sweep: Sweep, default: KeyLimits) -> Principal:
         """Return the principal on whose behalf the jobs of a sweep are queued.
@@ -93,7 +123,7 @@ class LeasedSweepStore:
     def record_reports(self, sweep: Sweep, metric: str) -> list[SweepTrial]:
         """Copy the new metric events of all active trials, as they are at one moment, and return all trials."""
         with reading(self._engine) as connection:
-            found = trials_of(connection, sweep.id)
+            found = self._trials(connection, sweep)
             active = {t.job_id: t for t in found if t.state is TrialState.RUNNING and t.job_id is not None}
             query = select(events.c.job_id, events.c.seq, events.c.epoch, events.c.data).where(
                 events.c.job_id.in_(active),
@@ -114,7 +144,7 @@ class LeasedSweepStore:
             for number, reports in new.items():
                 values = {"reports": [list(report) for report in (*found[number].reports, *reports)]}
                 connection.execute(update(sweep_trials).where(_is_trial(sweep, number)).values(values))
-            return trials_of(connection, sweep.id)
+            return self._trials(connection, sweep)
 
     def request_pruning(self, sweep: Sweep, number: int, message: str) -> None:
         """Record that a running trial is to be stopped; its job is cancelled afterward."""
@@ -154,6 +184,7 @@ class LeasedSweepStore:
         """Record the end of a sweep without active trials."""
         with self._writing(sweep) as (connection, _):
             update_sweep(connection, sweep.id, status=status, message=message, finished_at=time.time())
+        self._ended.pop(sweep.id, None)
 
     def set_mlflow_run(self, sweep_id: str, run_id: str) -> None:
         """Record the run that is the parent of the trials' runs; the sweep may have ended meanwhile."""

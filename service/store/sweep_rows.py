@@ -42,10 +42,10 @@ def update_sweep(connection: Connection, sweep_id: str, **values: Any) -> Sweep:
     return sweep_of(connection.execute(query.returning(*SWEEP_COLUMNS)).one())
 
 
-def trials_of(connection: Connection, sweep_id: str) -> list[SweepTrial]:
-    """Return the trials of a sweep in their order."""
-    query = select(sweep_trials).where(sweep_trials.c.sweep_id == sweep_id).order_by(sweep_trials.c.number)
-    return [trial_of(row) for row in connection.execute(query)]
+def trials_of(connection: Connection, sweep_id: str, first: int = 0) -> list[SweepTrial]:
+    """Return the trials of a sweep from a number on, in their order."""
+    query = select(sweep_trials).where(sweep_trials.c.sweep_id == sweep_id, sweep_trials.c.number >= first)
+    return [trial_of(row) for row in connection.execute(query.order_by(sweep_trials.c.number))]
 
 
 def trial_of_job(connection: Connection, job_id: str) -> SweepTrial | None:

@@ -61,10 +61,20 @@ Index("jobs_by_name", jobs.c.name, jobs.c.status, jobs.c.number)
 Index("jobs_by_kind", jobs.c.kind, jobs.c.status, jobs.c.number)
 Index("jobs_by_time", jobs.c.created_at, jobs.c.number)
 Index("jobs_by_run", jobs.c.mlflow_run_id)
-Index("jobs_in_queue", jobs.c.status, jobs.c.priority.desc(), jobs.c.number)
+# With the resources, so that waiting jobs that do not fit are skipped without reading their rows.
+Index(
+    "jobs_in_queue",
+    jobs.c.status,
+    jobs.c.priority.desc(),
+    jobs.c.number,
+    jobs.c.cpus,
+    jobs.c.gpus,
+    jobs.c.num_nodes,
+)
 Index("jobs_by_tenant", jobs.c.tenant, jobs.c.number)
 Index("jobs_by_tenant_and_status", jobs.c.tenant, jobs.c.status, jobs.c.number)
 Index("jobs_by_tenant_and_name", jobs.c.tenant, jobs.c.name, jobs.c.status, jobs.c.number)
+Index("jobs_by_tenant_and_kind", jobs.c.tenant, jobs.c.kind, jobs.c.status, jobs.c.number)
 Index("jobs_by_key", jobs.c.key_id, jobs.c.status)
 _unsettled = jobs.c.mlflow_run_id.is_not(None) & jobs.c.mlflow_status.is_(None)
 Index("jobs_unsettled", jobs.c.number, sqlite_where=_unsettled, postgresql_where=_unsettled)

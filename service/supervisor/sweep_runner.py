@@ -96,7 +96,7 @@ class SweepRunner:
         self._tracking.follow(sweep, spec, trials, jobs)
         ended = [self._end_if_over(sweep, trial, jobs) for trial in trials if trial.state.is_active]
         if any(ended):
-            trials = self._sweeps.trials(sweep.id)
+            trials = self._leased.trials(sweep)
         if len(failed := failures_in_a_row(trials)) >= spec.max_failures:
             self._fail(sweep, failed)
         elif len(trials) == spec.trials and not any(trial.state.is_active for trial in trials):
@@ -201,7 +201,7 @@ class SweepRunner:
             except DatasetNotFound as error:
                 self._leased.fail(sweep, f"the next trial cannot start: {error}")
                 return
-            trials = self._sweeps.trials(sweep.id)
+            trials = self._leased.trials(sweep)
         self._leased.set_message(sweep, waits_for)
 
     def _start_trial(self, sweep: Sweep, spec: SweepSpec, trials: Sequence[SweepTrial]) -> bool:

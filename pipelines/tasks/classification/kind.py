@@ -14,6 +14,7 @@ from pipelines.tasks.classification.schemas import ClassificationAnswer, Classif
 from pipelines.tasks.classification.spec import CLASSIFICATION_SPECS, ClassificationSpec
 
 if TYPE_CHECKING:
+    from pipelines.tasks.evaluated_images import EvaluatedImages
     from pipelines.tasks.resampling import ScoredImages
 
 
@@ -53,6 +54,13 @@ class ClassificationKind(TaskKind[ClassificationSpec]):
         from pipelines.tasks.classification.resampling import ScoredClasses
 
         return ScoredClasses.read(predictions, result)
+
+    def evaluated_images(
+        self, result: Mapping[str, Any], predictions: Path, ground_truth: Path | None, worst: Path
+    ) -> "EvaluatedImages":
+        from pipelines.tasks.classification.evaluated_images import EvaluatedClasses
+
+        return EvaluatedClasses.read(predictions, result)
 
     def analyses(self, result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         return classification_analyses(result)

@@ -3,7 +3,6 @@
 Legend: I images, S samples, K classes.
 """
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.tasks.arrays import BoolArray, ratio
+from pipelines.tasks.classification.class_table import MULTILABEL_THRESHOLD, ClassTable
 from pipelines.tasks.resampling import Counts, Numbers, SampleScores, ScoredImages, mean_of_defined
-
-MULTILABEL_THRESHOLD = 0.5
-_SCORE = "score:"
 
 
 class ScoredClasses(ScoredImages):
@@ -43,21 +40,9 @@ class ScoredClasses(ScoredImages):
     @classmethod
     def read(cls, predictions: Path, result: Mapping[str, Any]) -> "ScoredClasses":
         """Read the table of a run folder; raises ValueError if a class name contains '|'."""
-        with predictions.open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["is_labeled"] == "true"]
-        classes = [row["label"] for row in result["per_class"]]
-        if any("|" in name for name in classes):
-            raise ValueError(
-                f"{predictions}: labels are joined by '|', which is part of a class name; rename the class"
-            )
-        labels = [set(row["labels"].split("|")) for row in rows]
-        return cls(
-            [(int(row["image_id"]), row["file_name"]) for row in rows],
-            classes,
-            np.array([[float(row[_SCORE + name]) for name in classes] for row in rows]).reshape(-1, len(classes)),
-            np.array([[name in found for name in classes] for found in labels], dtype=bool).reshape(-1, len(classes)),
-            is_multilabel=result["accuracy"] is None,
-        )
+        table = ClassTable.read(predictions, result)
+        images = [(image.image_id, image.file_name) for image in table.images]
+        return cls(images, table.classes, table.scores, table.truths, table.is_multilabel)
 
     def scores(self, counts: Counts) -> SampleScores:
         best = np.zeros_like(self._truths)

@@ -14,6 +14,7 @@ from pipelines.tasks.detection.schemas import COCO_NUMBERS, DetectionAnswer, Det
 from pipelines.tasks.detection.spec import DETECTION_SPECS, DetectionSpec
 
 if TYPE_CHECKING:
+    from pipelines.tasks.evaluated_images import EvaluatedImages
     from pipelines.tasks.resampling import ScoredImages
     from pipelines.tasks.worst_images import WorstFiles
 
@@ -75,6 +76,14 @@ class DetectionKind(TaskKind[DetectionSpec]):
 
         assert ground_truth is not None
         return find_worst(result, predictions, ground_truth)
+
+    def evaluated_images(
+        self, result: Mapping[str, Any], predictions: Path, ground_truth: Path | None, worst: Path
+    ) -> "EvaluatedImages":
+        from pipelines.tasks.detection.scoring.evaluated_images import EvaluatedDetections
+
+        assert ground_truth is not None
+        return EvaluatedDetections.read(result, predictions, ground_truth, worst)
 
     def example(self, nms: str) -> str:
         return (example.NMS_OUTSIDE if nms == "outside" else example.NMS_INSIDE) + example.ANSWER

@@ -222,7 +222,15 @@ def accepted(response: Response, details: JobDetails, is_new: bool) -> JobView:
 
 
 def _view(details: JobDetails) -> JobView:
-    return job_view(details.job, details.config, details.attempts, details.waits_for, details.run_dir, details.trial)
+    return job_view(
+        details.job,
+        details.config,
+        details.attempts,
+        details.waits_for,
+        details.run_dir,
+        details.trial,
+        details.mlflow_url,
+    )
 
 
 def _seconds(moment: datetime | None) -> float | None:

@@ -29,7 +29,7 @@ def main() -> int:
     folder = Path(sys.argv[1])
     file = OrderFile(folder)
     try:
-        spec = file.take(_visible_devices())
+        spec = file.take(visible_devices())
     except OSError as error:
         remedy = "check the shared disk, and run Ray as the user of the service"
         print(f"the order of the attempt cannot be read: {error}; {remedy}", file=sys.stderr, flush=True)
@@ -41,18 +41,18 @@ def main() -> int:
     driver = find_process(os.getpid())
     assert driver is not None
     executor = LocalExecutor(cpus=1, gpus=0, driver=driver)
-    if not _start(executor, spec):
+    if not start(executor, spec):
         file.forget()
         return 1
-    return _follow(executor, file, folder)
+    return follow(executor, file, folder)
 
 
-def _visible_devices() -> tuple[str, ...]:
+def visible_devices() -> tuple[str, ...]:
     """Return the GPUs that Ray has given to this job."""
     return tuple(filter(None, os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")))
 
 
-def _start(executor: LocalExecutor, spec: AttemptSpec) -> bool:
+def start(executor: LocalExecutor, spec: AttemptSpec) -> bool:
     """Start the shim from a process that exits at once, so that it is no descendant of this process."""
     child = os.fork()
     if child == 0:
@@ -68,18 +68,23 @@ def _start(executor: LocalExecutor, spec: AttemptSpec) -> bool:
     return os.waitstatus_to_exitcode(status) == 0
 
 
-def _follow(executor: LocalExecutor, file: OrderFile, folder: Path) -> int:
+def follow(executor: LocalExecutor, file: OrderFile | None, folder: Path) -> int:
     """Pass requests to stop on to the shim, until the attempt has ended; remove its order once no shim needs it.
 
     A shim that may still start needs the order: without it and run.json, the attempt counts as never started.
+
+    Args:
+        executor: has started the shim.
+        file: the order; None if another process removes it.
+        folder: the folder of the shim.
     """
-    give_up_at, must_stop, has_order = time.monotonic() + START_S, False, True
+    give_up_at, must_stop = time.monotonic() + START_S, False
     while True:
         try:
             seen = executor.poll(folder)
-            if has_order and seen.kind != "absent":
+            if file is not None and seen.kind != "absent":
                 file.forget()
-                has_order = False
+                file = None
             if seen.kind == "exited":
                 return 0
             if seen.kind == "alive":
@@ -87,7 +92,8 @@ def _follow(executor: LocalExecutor, file: OrderFile, folder: Path) -> int:
                     executor.stop(folder)
                     must_stop = False
             elif (seen.kind == "lost" or time.monotonic() > give_up_at) and executor.sweep(folder):
-                file.forget()
+                if file is not None:
+                    file.forget()
                 return SWEPT
         except OSError as error:  # the shared disk may be unavailable for a moment
             print(f"the attempt's folder cannot be used: {error}", file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ import shlex
 import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pipelines.run_folder.attempt_files import AttemptExit
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, AttemptDir
@@ -21,6 +21,7 @@ from service.executors.base import AttemptSpec, Engine, ExecutorUnavailable, Obs
 from service.executors.ray.cluster import RayCluster, RequestRefused
 from service.executors.ray.local_cluster import local_cluster
 from service.executors.ray.order import OrderFile
+from service.executors.ray.places import Place, others_have_ended, read_places
 from service.executors.ray.states import (
     END_SLACK_S,
     FOLDER_KEY,
@@ -33,11 +34,14 @@ from service.executors.ray.states import (
     submission_id,
 )
 from service.executors.shim_contract import remove_orders
-from service.resources import CPUS, GPUS, LARGEST_NODE, ResourceCounts, total
+from service.resources import CPUS, GPUS, LARGEST_NODE, NODES, ResourceCounts, total
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
+NODE_LABEL = "ray.io/node-id"
+MAX_CHOICES = 20
+"""Number of nodes among which Ray chooses one for the driver of an attempt on several nodes."""
 KEEP_ENDED_S = 3600.0
 """Time that ended jobs stay in Ray's table, for its dashboard."""
 
@@ -86,7 +90,7 @@ class RayExecutor:
         if not sums.get(CPUS):
             raise ExecutorUnavailable(f"Ray at {self._cluster.address} has no node with cores yet")
         largest = {LARGEST_NODE + name: max(node[name] for node in nodes) for name in (CPUS, GPUS)}
-        return {CPUS: sums[CPUS], GPUS: sums[GPUS], **largest}
+        return {CPUS: sums[CPUS], GPUS: sums[GPUS], NODES: len(self._ids_of_nodes()), **largest}
 
     def assign(self, resources: ResourceCounts, in_use: Collection[str]) -> tuple[str, ...]:
         """Return nothing: Ray chooses the devices."""
@@ -113,28 +117,43 @@ class RayExecutor:
             order.withdraw()
             return
         try:
-            self._cluster.submit(
-                name,
-                _entrypoint("driver", folder, {ATTEMPT_DIR_VARIABLE: str(folder)}),
-                entrypoint_num_cpus=spec.resources[CPUS],
-                entrypoint_num_gpus=spec.resources.get(GPUS, 0),
-                metadata={FOLDER_KEY: str(folder)},
-                # Ray kills a job that has not ended within this time after a request to stop.
-                runtime_env={"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(math.ceil(spec.grace_s + 2 * END_SLACK_S))}},
-            )
+            self._submit(name, folder, spec)
         except RequestRefused as error:
             order.withdraw()
             raise OSError(str(error)) from error
 
+    def _submit(self, name: str, folder: Path, spec: AttemptSpec) -> None:
+        """Submit the job of an attempt; raises as `RayCluster.submit`."""
+        mark = {ATTEMPT_DIR_VARIABLE: str(folder)}
+        # Ray kills a job that has not ended within this time after a request to stop.
+        variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(math.ceil(spec.grace_s + 2 * END_SLACK_S))}
+        each = spec.resources_per_node
+        cpus, gpus = each[CPUS], each.get(GPUS, 0)
+        if spec.num_nodes == 1:
+            more: dict[str, Any] = {"entrypoint_num_cpus": cpus, "entrypoint_num_gpus": gpus}
+            entrypoint = _entrypoint("driver", folder, mark)
+        else:
+            # The workers get the resources, and import this package. Without a selector, Ray chooses the head.
+            more = {
+                "entrypoint_num_cpus": 0,
+                "entrypoint_label_selector": {NODE_LABEL: f"in({','.join(self._ids_of_nodes()[:MAX_CHOICES])})"},
+            }
+            variables |= _python_variables()
+            entrypoint = _entrypoint("group_driver", folder, mark, str(spec.num_nodes), str(cpus), str(gpus))
+        metadata = {FOLDER_KEY: str(folder)}
+        self._cluster.submit(name, entrypoint, metadata=metadata, runtime_env={"env_vars": variables}, **more)
+
     def poll(self, folder: Path) -> Observation:
         """Return the state of an attempt; raises ExecutorUnavailable if only Ray knows it and does not answer."""
         folder = folder.resolve()
-        if (ended := self._ended(folder)) is not None:
+        if (ended := self._ended(folder)) is not None and others_have_ended(folder):
             return ended
         job = self._job(folder)
         # The driver may have ended in between.
         if (ended := self._ended(folder)) is not None:
-            return ended
+            # It waits for the other nodes.
+            is_ending = job is not None and not job.has_ended and not others_have_ended(folder)
+            return Observation("alive") if is_ending else ended
         silent_s = self._silent_s(folder, is_silent=job is None or job.has_ended)
         return observed(AttemptProgress.of(folder), job, silent_s, self._grace_s)
 
@@ -144,20 +163,23 @@ class RayExecutor:
         OrderFile(folder).withdraw()
         job = self._job(folder)
         if kill:
-            self._kill_on_node(folder, job)
+            for place in self._places(folder, job):
+                self._kill_on(place, job)
         elif job is not None and not job.has_ended:
             self._cluster.stop(job.submission_id)
 
     def sweep(self, folder: Path) -> bool:
-        """Kill all processes of an attempt by a job on its node; return True once they have exited.
+        """Kill all processes of an attempt by a job on each of its nodes; return True once they have exited.
 
-        If its node is lost or unknown, it returns True after the time in which a node without contact ends by itself.
+        If a node is lost or unknown, it returns True after the time in which a node without contact ends by itself.
         """
         folder = folder.resolve()
         OrderFile(folder).withdraw()
-        if self._ended(folder) is None and not self._is_swept(folder):
+        has_ended = self._ended(folder) is not None and others_have_ended(folder)
+        if not has_ended and not self._is_swept(folder):
             return False
-        self._silent_since.pop(folder, None)
+        for one in [one for one in self._silent_since if one == folder or folder in one.parents]:
+            del self._silent_since[one]
         remove_orders(folder)
         return True
 
@@ -170,10 +192,17 @@ class RayExecutor:
             return True
         if job is not None and job.is_swept:
             return True
-        is_on_node = self._is_on_living_node(job)
-        silent_s = self._silent_s(folder, is_silent=not is_on_node or job is None or job.has_ended)
+        swept = [self._is_swept_on(place, job) for place in self._places(folder, job)]
+        return all(swept)
+
+    def _is_swept_on(self, place: Place, job: RayJob | None) -> bool:
+        """Kill what remains of an attempt on one node; return True once nothing does."""
+        if place.has_ended:
+            return True
+        is_on_node = place.node_id in self._cluster.nodes()
+        silent_s = self._silent_s(place.folder, is_silent=not is_on_node or job is None or job.has_ended)
         if is_on_node:
-            return self._kill_on_node(folder, job)
+            return self._kill_on(place, job)
         return silent_s >= ISOLATED_S + self._grace_s
 
     def sweep_orphans(self, known: Iterable[Path], below: Path) -> None:
@@ -204,14 +233,20 @@ class RayExecutor:
             return 0.0
         return time.monotonic() - self._silent_since.setdefault(folder, time.monotonic())
 
-    def _is_on_living_node(self, job: RayJob | None) -> bool:
-        return job is not None and job.node_id in self._cluster.nodes()
+    def _ids_of_nodes(self) -> list[str]:
+        """Return the living nodes that have cores."""
+        return [node.node_id for node in self._cluster.nodes().values() if node.resources[CPUS]]
 
-    def _kill_on_node(self, folder: Path, job: RayJob | None) -> bool:
-        """Kill an attempt by a job that runs on its node; return True once that job has succeeded."""
-        if job is None or not self._is_on_living_node(job):
+    def _places(self, folder: Path, job: RayJob | None) -> list[Place]:
+        """Return the nodes of an attempt that has started; an attempt on one node runs beside its driver."""
+        of_driver = (job and job.node_id) or ""
+        return read_places(folder) or [Place(0, of_driver, folder)]
+
+    def _kill_on(self, place: Place, job: RayJob | None) -> bool:
+        """Kill an attempt by a job that runs on one of its nodes; return True once that job has succeeded."""
+        if job is None or place.node_id not in self._cluster.nodes():
             return False
-        name = f"{job.submission_id}{KILL_SUFFIX}"
+        name = f"{job.submission_id}{f'-{place.rank}' if place.rank else ''}{KILL_SUFFIX}"
         killer = self._cluster.jobs().get(name)
         if killer is not None and killer.has_ended:
             if killer.state is RayState.SUCCEEDED:
@@ -222,24 +257,29 @@ class RayExecutor:
         if killer is None:
             self._cluster.submit(
                 name,
-                _entrypoint("killer", folder),
+                _entrypoint("killer", place.folder),
                 entrypoint_num_cpus=0,
-                entrypoint_label_selector={"ray.io/node-id": job.node_id},
-                metadata={FOLDER_KEY: str(folder)},
+                entrypoint_label_selector={NODE_LABEL: place.node_id},
+                metadata={FOLDER_KEY: str(job.folder)},
             )
         return False
 
 
-def _entrypoint(module: str, folder: Path, more: Mapping[str, str] | None = None) -> str:
+def _python_variables() -> dict[str, str]:
+    """Return the variables by which Python imports this package on a node."""
+    needed = child_environment({})
+    return {name: needed[name] for name in ("PYTHONSAFEPATH", "PYTHONPATH") if name in needed}
+
+
+def _entrypoint(module: str, folder: Path, more: Mapping[str, str] | None = None, *words: str) -> str:
     """Return the shell command of a job that runs a module of this folder on an attempt.
 
     Args:
         module: its name.
         folder: the attempt's folder.
         more: further variables of its environment.
+        words: further arguments.
     """
-    needed = child_environment(more or {})
-    names = (*(more or {}), "PYTHONSAFEPATH", "PYTHONPATH")
-    variables = [f"{name}={needed[name]}" for name in names if name in needed]
-    command = python_command(f"service.executors.ray.{module}", str(folder))
+    variables = [f"{name}={text}" for name, text in {**(more or {}), **_python_variables()}.items()]
+    command = python_command(f"service.executors.ray.{module}", str(folder), *words)
     return "exec " + shlex.join(["env", *variables, *command])

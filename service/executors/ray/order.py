@@ -48,6 +48,10 @@ class OrderFile:
             rename_synced(order_path(self.folder), self._taken, content_is_synced=True)
         except FileNotFoundError:
             return None
+        return self.read_taken(devices)
+
+    def read_taken(self, devices: tuple[str, ...]) -> AttemptSpec:
+        """Return the attempt of an order that was taken; raises OSError if it was removed since."""
         order = json.loads(self._taken.read_bytes())
         return AttemptSpec(
             self.folder,

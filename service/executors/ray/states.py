@@ -125,10 +125,13 @@ def observed(progress: AttemptProgress, job: RayJob | None, silent_s: float, gra
             return Observation("absent")
         return Observation("alive" if silent_s < ISOLATED_S + grace_s else "lost")
     if not job.has_ended:
-        if job.state is RayState.RUNNING or progress.has_started:
+        if progress.has_started:
             return Observation("alive")
+        if progress.is_ordered:
+            # The driver of several nodes runs while it waits for their resources.
+            return Observation("pending")
         # Without its order, the job can never run its attempt.
-        return Observation("pending" if progress.is_ordered else "lost")
+        return Observation("alive" if job.state is RayState.RUNNING else "lost")
     if not progress.has_started:
         # Ray has given up before a driver ran, which is no failure of the attempt.
         return Observation("absent" if progress.is_ordered else "lost")

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -17,10 +18,18 @@ from service.child_process import child_environment
 from service.executors.base import AttemptSpec, ExecutorUnavailable, Observation, RequirementsNotMet
 from service.executors.shim_contract import INHERITED, claim, order_of, remove_orders, write_order
 from service.executors.slurm.commands import COMMANDS, Rejected, SlurmCommands
+from service.executors.slurm.first_node import OF_SLURM
 from service.executors.slurm.queue import SlurmQueue
 from service.executors.slurm.states import SINFO_FORMAT, SlurmJob, most_advanced, parse_sinfo
-from service.executors.slurm.submission import batch_script, folder_of, name_of, prefix_of, sbatch_arguments
-from service.resources import CPUS, GPUS, ResourceCounts
+from service.executors.slurm.submission import (
+    batch_script,
+    command_of,
+    folder_of,
+    name_of,
+    prefix_of,
+    sbatch_arguments,
+)
+from service.resources import CPUS, GPUS, LARGEST_NODE, ResourceCounts
 from service.settings import Settings
 
 CAPACITY_S = 60.0
@@ -84,6 +93,7 @@ class SlurmExecutor:
         if time.monotonic() >= self._capacity_until:
             found = dict(self._read_capacity())
             limits = {CPUS: self._settings.cpus, GPUS: self._settings.gpus}
+            limits |= {LARGEST_NODE + name: limit for name, limit in limits.items()}
             found |= {name: min(found[name], limit) for name, limit in limits.items() if limit is not None}
             if not found[CPUS]:
                 raise ExecutorUnavailable("Slurm: the partition has no nodes")
@@ -108,7 +118,9 @@ class SlurmExecutor:
         folder.mkdir(parents=True, exist_ok=True)
         if AttemptDir(folder).run_json.exists() or self._jobs_of(folder, since=time.monotonic()):
             return
-        write_order(folder, order_of(spec, None if spec.resources.get(GPUS) else ""))
+        inherited = OF_SLURM if spec.num_nodes > 1 else ()
+        devices = None if spec.resources.get(GPUS) else ""
+        write_order(folder, order_of(replace(spec, command=command_of(spec)), devices, inherited))
         if spec.start_until is not None and time.monotonic() > spec.start_until:
             return
         needed = {name: os.environ[name] for name in INHERITED if name in os.environ}

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from service.resources import CPUS, GPUS, ResourceCounts
+from service.resources import CPUS, GPUS, LARGEST_NODE, NODES, ResourceCounts
 
 Phase = Literal["waiting", "running", "ending", "ended"]
 
@@ -75,11 +75,14 @@ def parse_sacct(text: str) -> str | None:
 
 
 def parse_sinfo(text: str) -> ResourceCounts:
-    """Return the sums over the nodes of `sinfo --Node --format SINFO_FORMAT`; one may be in several partitions."""
+    """Return the capacity of the nodes of `sinfo --Node --format SINFO_FORMAT`; one may be in several partitions."""
     nodes: dict[str, tuple[int, int]] = {}
     for line in text.splitlines():
         name, _, rest = line.partition("|")
         cpus, _, generic = rest.partition("|")
         if cpus.isdecimal():
             nodes[name] = (int(cpus), sum(map(int, _GPUS.findall(generic))))
-    return {CPUS: sum(cpus for cpus, _ in nodes.values()), GPUS: sum(gpus for _, gpus in nodes.values())}
+    columns = {CPUS: [cpus for cpus, _ in nodes.values()], GPUS: [gpus for _, gpus in nodes.values()]}
+    sums = {name: sum(column) for name, column in columns.items()}
+    largest = {LARGEST_NODE + name: max(column, default=0) for name, column in columns.items()}
+    return {**sums, NODES: len(nodes), **largest}

@@ -50,7 +50,6 @@ def sbatch_arguments(spec: AttemptSpec, options: Sequence[str]) -> tuple[str, ..
         options: further options of `sbatch`.
     """
     folder = spec.folder.resolve()
-    gpus = spec.resources.get(GPUS, 0)
     before_end_s = min(_MAX_SIGNAL_S, math.ceil(spec.grace_s + SLACK_S))
     return (
         "sbatch",
@@ -62,9 +61,35 @@ def sbatch_arguments(spec: AttemptSpec, options: Sequence[str]) -> tuple[str, ..
         "--chdir=/",
         f"--output={str(AttemptDir(folder).log).replace('%', '%%')}",
         "--open-mode=append",
-        "--nodes=1",
-        "--ntasks=1",
-        f"--cpus-per-task={spec.resources[CPUS]}",
-        *([f"--gres=gpu:{gpus}"] if gpus else []),
+        f"--nodes={spec.num_nodes}",
+        *_tasks(spec, spec.num_nodes),
         f"--signal=B:TERM@{before_end_s}",
     )
+
+
+def command_of(spec: AttemptSpec) -> tuple[str, ...]:
+    """Return what the shim of an attempt runs: its command, or on several nodes the process that starts it on each."""
+    if spec.num_nodes == 1:
+        return spec.command
+    others = spec.num_nodes - 1
+    step = (
+        "srun",
+        f"--nodes={others}",
+        # The first node of the job is number 0.
+        "--relative=1",
+        *_tasks(spec, others),
+        "--input=none",
+        "--mpi=none",
+        # The launchers decide when all of them end.
+        "--wait=0",
+        "--kill-on-bad-exit=0",
+    )
+    return python_command("service.executors.slurm.first_node", str(spec.num_nodes), *step, "--", *spec.command)
+
+
+def _tasks(spec: AttemptSpec, num_nodes: int) -> tuple[str, ...]:
+    """Return the options for one task on each of the nodes, with the resources of an attempt on each node."""
+    each = spec.resources_per_node
+    gpus = each.get(GPUS, 0)
+    gres = (f"--gres=gpu:{gpus}",) if gpus else ()
+    return (f"--ntasks={num_nodes}", "--ntasks-per-node=1", f"--cpus-per-task={each[CPUS]}", *gres)

@@ -252,3 +252,8 @@ def test_default_store_is_in_the_runs_folder_for_any_working_directory(
 def test_credentials_are_removed_from_urls() -> None:
     assert without_credentials("GET https://me:pw@host/x failed") == "GET https://host/x failed"
     assert find_store(Path("runs")).label.startswith("sqlite:///")
+
+
+def test_run_has_a_page_only_on_a_server() -> None:
+    assert Store("https://me:pw@host/x/").page_of_run("abc") == "https://host/x/#/runs/abc"
+    assert Store("sqlite:////mlflow.db").page_of_run("abc") is None

@@ -1,9 +1,6 @@
 """The API with a real SQLite store, in this process for most tests and as a separate process for the others."""
 
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,17 +11,15 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.child_process import child_environment, python_command
 from service.settings import Settings
 from service.states import FailureKind, JobStatus
 from service.store.database import open_database
 from service.store.jobs import JobStore
 from service.store.leases import LeasedStore
 from service.store.records import Job, NewJob
-from tests.service.api.servers import NO_TLS, api_process, serving
+from tests.service.api.servers import LiveApi, api_process, serving
 from tests.service.dataset_archives import write_dataset, zipped
 from tests.service.dataset_requests import View, checked, upload
-from tests.service.waiting import TIMEOUT_S
 
 Document = dict[str, Any]
 
@@ -153,47 +148,6 @@ def submit(api: httpx2.Client, document: Document) -> Callable[..., str]:
         return str(answer.json()["id"])
 
     return submit
-
-
-class LiveApi:
-    """The real API process on a listening socket that outlives it."""
-
-    def __init__(self, settings: Settings, log: Path) -> None:
-        self._settings, self._log = settings, log
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.port = self._listener.getsockname()[1]
-        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=TIMEOUT_S, verify=NO_TLS)
-        self.start()
-
-    def start(self) -> None:
-        descriptor = self._listener.fileno()
-        with self._log.open("ab") as output:
-            self.process = subprocess.Popen(
-                python_command("service.api.process", "--fd", str(descriptor)),
-                env={**child_environment(os.environ), **self._settings.environment()},
-                pass_fds=[descriptor],
-                stdout=output,
-                stderr=output,
-                stdin=subprocess.DEVNULL,
-            )
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> None:
-        """Terminate the process, and wait until it has exited."""
-        self.process.terminate()
-        # uvicorn re-raises the signal after its shutdown.
-        assert self.process.wait(TIMEOUT_S) in (0, -signal.SIGTERM), self._log.read_text()
-
-    def close(self) -> None:
-        self.client.close()
-        self.kill()
-        self._listener.close()
-
-    def log(self) -> str:
-        return self._log.read_text()
 
 
 @pytest.fixture

@@ -25,8 +25,9 @@ CHECKS = [
 ]
 ORDER = ("get", "put", "patch", "post", "delete")
 """Methods that end or delete jobs come last."""
-NEED_MORE_DATA = frozenset({"POST /v1/datasets", "GET /v1/compare", "DELETE /v1/sweeps/{sweep_id}"})
-"""Operations that succeed only with an archive, two trained jobs, or an ended sweep; others have names."""
+PICTURE = "GET /v1/jobs/{job_id}/results/{task}/images/{image_id}/picture"
+NEED_MORE_DATA = frozenset({"POST /v1/datasets", "GET /v1/compare", "DELETE /v1/sweeps/{sweep_id}", PICTURE})
+"""Operations that succeed only with an archive, two trained jobs, an ended sweep, or images; others have names."""
 
 
 def check_operations(api: httpx2.Client, job_ids: list[str], document: dict[str, Any], max_examples: int) -> None:

@@ -1,6 +1,7 @@
 """The API in this process, and as a separate process."""
 
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -72,3 +73,44 @@ def api_process(settings: Settings, log: Path) -> Iterator[tuple[subprocess.Pope
         finally:
             process.kill()
             process.wait()
+
+
+class LiveApi:
+    """The real API process on a listening socket that outlives it."""
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        self._settings, self._log = settings, log
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self._listener.getsockname()[1]
+        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=TIMEOUT_S, verify=NO_TLS)
+        self.start()
+
+    def start(self) -> None:
+        descriptor = self._listener.fileno()
+        with self._log.open("ab") as output:
+            self.process = subprocess.Popen(
+                python_command("service.api.process", "--fd", str(descriptor)),
+                env={**child_environment(os.environ), **self._settings.environment()},
+                pass_fds=[descriptor],
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """Terminate the process, and wait until it has exited."""
+        self.process.terminate()
+        # uvicorn re-raises the signal after its shutdown.
+        assert self.process.wait(TIMEOUT_S) in (0, -signal.SIGTERM), self._log.read_text()
+
+    def close(self) -> None:
+        self.client.close()
+        self.kill()
+        self._listener.close()
+
+    def log(self) -> str:
+        return self._log.read_text()

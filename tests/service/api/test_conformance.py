@@ -57,6 +57,9 @@ def job_ids(
     (run_dir / "result.json").write_text(json.dumps({**result, "val": None}), "utf-8")
     (run_dir / "predictions").mkdir()
     (run_dir / "predictions" / "boxes.coco.json").write_text("[]", "utf-8")
+    (run_dir / "ground_truth").mkdir()
+    truth = {**TRUTH, "images": [{"id": 1, "file_name": "1.png", "source": "s"}]}
+    (run_dir / "ground_truth" / "boxes.coco.json").write_text(json.dumps(truth), "utf-8")
     worst = WorstImages(
         kind="detection", iou=0.5, thresholds={}, num_images=0, num_images_with_errors=0, images=[], num_suspicions=0,
         suspicions=[],

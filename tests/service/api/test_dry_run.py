@@ -17,7 +17,7 @@ from pipelines.inference.export import export_model
 from pipelines.model import build_model
 from pipelines.spec.load import validate_document
 from service.settings import Settings
-from tests.service.api.conftest import LiveApi
+from tests.service.api.servers import LiveApi
 from tests.service.waiting import TIMEOUT_S, wait_until
 
 Document = dict[str, Any]

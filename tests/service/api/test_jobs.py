@@ -198,6 +198,7 @@ def test_failed_job_has_its_reason_and_the_tail_of_its_log(
     assert (job["status"], job["waits_for"]) == ("failed", None)
     assert job["failure"]["kind"] == "numerics"
     assert job["failure"]["message"] == "the loss boxes/box is not finite"
+    assert job["failure"]["advice"].startswith("Lower the learning rate")
     assert job["failure"]["log_tail"] == [
         *(f"line {n}" for n in range(4981, 5000)),
         "half a \N{REPLACEMENT CHARACTER} byte",

@@ -28,6 +28,16 @@ SLOW = slow_jpeg(1000, 20_000)
 """12 s of processor time in 245 kB."""
 
 
+_OTHERS: set[int] = set()
+"""Processes of applications that other tests of this session share."""
+
+
+@pytest.fixture(autouse=True)
+def _leave_out_other_processes() -> None:
+    _OTHERS.clear()
+    _OTHERS.update(process.pid for process in processes())
+
+
 @pytest.fixture(scope="module")
 def reader(small: dict[str, Any]) -> NewImageReader:
     return NewImageReader(JobSpec.model_validate(small).data)
@@ -50,10 +60,12 @@ def with_pool(
 
 
 def processes() -> list[psutil.Process]:
-    """Return the decoding processes that this process has started and that have not ended."""
+    """Return the decoding processes that a test has started and that have not ended."""
     found = []
     for child in psutil.Process().children():
         try:
+            if child.pid in _OTHERS:
+                continue
             if child.status() != psutil.STATUS_ZOMBIE and "service.decoding.process" in child.cmdline():
                 found.append(child)
         except psutil.NoSuchProcess:

@@ -33,7 +33,7 @@ def released_signals() -> Iterator[None]:
 
 
 def follow(file: OrderFile) -> int:
-    return driver._follow(LocalExecutor(cpus=1, gpus=0), file, file.folder)
+    return driver.follow(LocalExecutor(cpus=1, gpus=0), file, file.folder)
 
 
 def test_order_of_an_attempt_that_has_ended_is_removed(taken: OrderFile) -> None:

@@ -13,6 +13,7 @@ from service.executors.base import AttemptSpec, ExecutorUnavailable, Observation
 from service.executors.ray import cluster
 from service.executors.ray.executor import RayExecutor
 from service.executors.ray.order import OrderFile
+from service.executors.ray.places import folder_of, write_places
 from service.executors.ray.states import FOLDER_KEY, submission_id
 from service.executors.registry import capacity_of_service
 from service.executors.shim_contract import ORDER_PREFIX
@@ -59,7 +60,8 @@ def run(executor: RayExecutor, table: RayTable, spec: AttemptSpec, **job: str) -
 
 
 def test_capacity_is_that_of_the_living_nodes(executor: RayExecutor) -> None:
-    assert executor.capacity() == {"cpus": 6, "gpus": 1, "largest_node_cpus": 4, "largest_node_gpus": 1}
+    expected = {"cpus": 6, "gpus": 1, "nodes": 2, "largest_node_cpus": 4, "largest_node_gpus": 1}
+    assert executor.capacity() == expected
 
 
 def test_job_gets_at_most_the_resources_of_one_node(executor: RayExecutor) -> None:
@@ -144,6 +146,55 @@ def test_running_attempt_is_swept_by_a_job_on_its_node(
     assert table.jobs[f"{name_of(spec)}-kill"]["status"] == "PENDING"
     table.jobs[f"{name_of(spec)}-kill"]["status"] = "SUCCEEDED"
     assert executor.sweep(spec.folder)
+
+
+@pytest.fixture
+def on_two_nodes(spec: AttemptSpec) -> AttemptSpec:
+    return AttemptSpec(**{**vars(spec), "resources": {"cpus": 4, "gpus": 2, "nodes": 2}, "num_nodes": 2})
+
+
+def test_driver_of_several_nodes_holds_no_resources_and_gets_those_of_each_node(
+    executor: RayExecutor, table: RayTable, on_two_nodes: AttemptSpec
+) -> None:
+    executor.start(on_two_nodes)
+    [job] = table.jobs.values()
+    assert job["entrypoint"].endswith(f"ray.group_driver {on_two_nodes.folder} 2 2 1")
+    assert job["entrypoint_num_cpus"] == 0
+    assert job["entrypoint_label_selector"] == {"ray.io/node-id": "in(n1,n2)"}
+    assert job["runtime_env"]["env_vars"].keys() >= {"RAY_JOB_STOP_WAIT_TIME_S", "PYTHONSAFEPATH"}
+    table.jobs[name_of(on_two_nodes)]["status"] = "RUNNING"
+    assert executor.poll(on_two_nodes.folder).kind == "pending"
+
+
+def test_attempt_on_two_nodes_has_exited_once_both_have(
+    executor: RayExecutor, table: RayTable, on_two_nodes: AttemptSpec
+) -> None:
+    folder = on_two_nodes.folder
+    run(executor, table, on_two_nodes, status="RUNNING", driver_node_id="n1")
+    write_places(folder, ["n1", "n2"])
+    AttemptExit(code=75).write(AttemptDir(folder).exit_json)
+    assert executor.poll(folder).kind == "alive"
+    table.jobs[name_of(on_two_nodes)]["status"] = "FAILED"
+    assert executor.poll(folder) == Observation("exited", 75)
+    assert not executor.sweep(folder)
+    assert table.jobs[f"{name_of(on_two_nodes)}-1-kill"]["entrypoint_label_selector"] == {"ray.io/node-id": "n2"}
+    AttemptExit(code=75).write(AttemptDir(folder_of(folder, 1)).exit_json)
+    assert executor.sweep(folder)
+
+
+def test_attempt_on_two_nodes_is_killed_on_both(
+    executor: RayExecutor, table: RayTable, on_two_nodes: AttemptSpec
+) -> None:
+    run(executor, table, on_two_nodes, status="RUNNING", driver_node_id="n2")
+    write_places(on_two_nodes.folder, ["n1", "n2"])
+    executor.stop(on_two_nodes.folder, kill=True)
+    killers = {name: job for name, job in table.jobs.items() if name.endswith("-kill")}
+    assert [job["entrypoint_label_selector"]["ray.io/node-id"] for job in killers.values()] == ["n1", "n2"]
+    assert {job["metadata"][FOLDER_KEY] for job in killers.values()} == {str(on_two_nodes.folder)}
+    for name in killers:
+        assert not executor.sweep(on_two_nodes.folder)
+        table.jobs[name]["status"] = "SUCCEEDED"
+    assert executor.sweep(on_two_nodes.folder)
 
 
 def test_attempt_on_a_lost_node_is_not_swept_before_the_node_must_have_ended(

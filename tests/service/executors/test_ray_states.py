@@ -35,7 +35,10 @@ def seen(progress: AttemptProgress, state: RayState | None, silent_s: float = 0.
         # The supervisor died between the order and its submission.
         (ORDERED, None, 0.0, "absent"),
         (ORDERED, RayState.PENDING, 0.0, "pending"),
-        (ORDERED, RayState.RUNNING, 0.0, "alive"),
+        # The driver of several nodes waits for their resources.
+        (ORDERED, RayState.RUNNING, 0.0, "pending"),
+        # It was stopped meanwhile, and ends.
+        (NEW, RayState.RUNNING, 0.0, "alive"),
         (STARTED, RayState.RUNNING, 0.0, "alive"),
         # Its order was withdrawn, so no driver will run it.
         (NEW, RayState.PENDING, 0.0, "lost"),

@@ -1,5 +1,6 @@
 """The output and the arguments of Slurm's commands, and the meaning of the states, without a cluster."""
 
+import json
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +13,10 @@ from service.executors.shim_contract import claim, order_path
 from service.executors.slurm import executor as executor_module
 from service.executors.slurm.commands import Rejected, SlurmCommands
 from service.executors.slurm.executor import SlurmExecutor
+from service.executors.slurm.first_node import environments
+from service.executors.slurm.other_node import environment_of
 from service.executors.slurm.states import SlurmJob, most_advanced, parse_sacct, parse_sinfo, parse_squeue
-from service.executors.slurm.submission import folder_of, name_of, prefix_of, sbatch_arguments
+from service.executors.slurm.submission import command_of, folder_of, name_of, prefix_of, sbatch_arguments
 from service.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,8 +84,9 @@ def test_of_several_jobs_of_an_attempt_the_one_that_runs_counts() -> None:
 
 def test_resources_of_nodes_in_several_partitions_count_once() -> None:
     text = "n1|8|gpu:a100:4(S:0-1),gpu:2,mps:400\nn1|8|gpu:a100:4(S:0-1),gpu:2,mps:400\nn2|16|(null)\n"
-    assert parse_sinfo(text) == {"cpus": 24, "gpus": 6}
-    assert parse_sinfo("") == {"cpus": 0, "gpus": 0}
+    found = parse_sinfo(text)
+    assert found == {"cpus": 24, "gpus": 6, "nodes": 2, "largest_node_cpus": 16, "largest_node_gpus": 6}
+    assert set(parse_sinfo("").values()) == {0}
 
 
 def test_state_in_the_accounting_is_its_first_word() -> None:
@@ -104,6 +108,39 @@ def test_sbatch_gets_resources_a_signal_before_the_time_limit_and_no_secret(tmp_
     assert any(argument.startswith("--output=") and "/100%%/" in argument for argument in arguments)
     assert not any("s3cret" in argument for argument in arguments)
     assert not any("gres" in argument for argument in sbatch_arguments(spec_of(folder), ()))
+
+
+def on_two_nodes(folder: Path) -> AttemptSpec:
+    resources = {"cpus": 6, "gpus": 4, "nodes": 2}
+    return AttemptSpec(folder, ("train",), {"SECRET": "s3cret"}, folder, 8.0, resources, num_nodes=2)
+
+
+def test_job_on_two_nodes_has_one_task_with_its_share_on_each(folder: Path) -> None:
+    each = {"--ntasks-per-node=1", "--cpus-per-task=3", "--gres=gpu:2"}
+    assert {"--nodes=2", "--ntasks=2", *each} <= set(sbatch_arguments(on_two_nodes(folder), ()))
+    words = command_of(on_two_nodes(folder))
+    divider = words.index("--")
+    assert words[:divider][2:5] == ("service.executors.slurm.first_node", "2", "srun")
+    assert {"--nodes=1", "--relative=1", "--ntasks=1", *each} <= set(words[:divider])
+    assert words[divider:] == ("--", "train")
+    assert command_of(spec_of(folder)) == ("train",)
+
+
+def test_only_a_job_on_several_nodes_gets_variables_of_slurm(folder: Path) -> None:
+    executor_of(WrittenAnswers()).start(spec_of(folder))
+    assert json.loads(order_path(folder).read_text())["inherited"] == []
+    executor_of(WrittenAnswers()).start(on_two_nodes(folder))
+    inherited = json.loads(order_path(folder).read_text())["inherited"]
+    assert inherited == ["SLURM_JOB_ID", "SLURMD_NODENAME", "SLURM_CONF", "CUDA_VISIBLE_DEVICES"]
+
+
+def test_launchers_get_their_number_and_the_address_of_the_first_node_but_no_variable_of_slurm() -> None:
+    environ = {"A": "b", "SLURM_JOB_ID": "17", "SLURMD_NODENAME": "n7", "SLURM_CONF": "/c"}
+    first, step = environments(environ, num_nodes=3)
+    common = {"A": "b", "PYRAMIDION_NUM_NODES": "3", "PYRAMIDION_NODES_ADDRESS": "n7:30017"}
+    assert first == {**common, "PYRAMIDION_NODE_RANK": "0"}
+    assert step == {**environ, **common}
+    assert environment_of({**step, "SLURM_NODEID": "1", "SLURM_NTASKS": "2"}) == {**common, "PYRAMIDION_NODE_RANK": "2"}
 
 
 def test_attempt_is_submitted_once_with_a_private_order(folder: Path) -> None:
@@ -210,7 +247,8 @@ def test_jobs_of_other_services_are_no_orphans(folder: Path, tmp_path: Path) -> 
 def test_capacity_is_that_of_the_partition_up_to_the_settings() -> None:
     commands = WrittenAnswers(sinfo="n1|64|gpu:8\n")
     executor = SlurmExecutor(Settings(executor="slurm", cpus=16, slurm_partition="gpu"), commands)
-    assert executor.capacity() == executor.capacity() == {"cpus": 16, "gpus": 8}
+    expected = {"cpus": 16, "gpus": 8, "nodes": 1, "largest_node_cpus": 16, "largest_node_gpus": 8}
+    assert executor.capacity() == executor.capacity() == expected
     assert [command[-1] for command in commands.asked] == ["--partition=gpu"]
 
 

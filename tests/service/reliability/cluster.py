@@ -24,6 +24,7 @@ from service.store.jobs import JobStore
 from service.store.records import Job, NewJob
 
 DEADLINE_S = 240.0
+SHELL_SUPERVISOR = "tests.service.reliability.shell_supervisor"
 
 SCRIPT = """
 cd ../..
@@ -53,8 +54,8 @@ class Cluster:
         self._log = folder / "log"
         self._started: list[subprocess.Popen[bytes]] = []
 
-    def start_supervisor(self) -> subprocess.Popen[bytes]:
-        return self._start(sys.executable, "-m", "tests.service.reliability.shell_supervisor")
+    def start_supervisor(self, module: str = SHELL_SUPERVISOR) -> subprocess.Popen[bytes]:
+        return self._start(sys.executable, "-m", module)
 
     def start_collection(self) -> subprocess.Popen[bytes]:
         """Start what `pyramidion gc` does."""

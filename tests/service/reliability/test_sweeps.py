@@ -16,7 +16,7 @@ pytestmark = pytest.mark.reliability
 RATE = {"kind": "float", "low": 0.001, "high": 0.1, "log": True}
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_killed_supervisor_loses_no_trial_and_starts_none_twice(
     cluster: Cluster, small: dict[str, Any], repetitions: int
 ) -> None:

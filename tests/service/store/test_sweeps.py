@@ -186,6 +186,23 @@ def test_reports_are_copied_once_in_the_order_of_events(
     assert (ended.state, ended.value, ended.message) == (TrialState.PRUNED, None, "worse")
 
 
+def test_trials_that_have_ended_are_read_once_with_their_jobs(
+    engine: Engine, sweeps: SweepStore, store: JobStore, leased_sweeps: LeasedSweepStore, add: Add
+) -> None:
+    sweep, _ = sweeps.submit(NEW)
+    jobs = [add(sweep, number, OTHER) for number in range(4)]
+    for job in jobs[:2]:
+        store.request_cancel(job.id)
+    for ended in (0, 1, 3, 2):
+        assert leased_sweeps.jobs(sweep) == LeasedSweepStore(engine, "test").jobs(sweep)
+        leased_sweeps.end_trial(sweep, ended, TrialState.CANCELLED)
+        assert leased_sweeps.trials(sweep) == sweeps.trials(sweep.id)
+        assert leased_sweeps.record_reports(sweep, "val/a/AP") == sweeps.trials(sweep.id)
+    store.delete(jobs[0].id)
+    assert set(leased_sweeps.jobs(sweep)) == {job.id for job in jobs}
+    assert set(LeasedSweepStore(engine, "test").jobs(sweep)) == {job.id for job in jobs[1:]}
+
+
 def test_deleting_a_sweep_keeps_the_jobs_of_its_trials(
     sweeps: SweepStore, store: JobStore, leased_sweeps: LeasedSweepStore, add: Add
 ) -> None:

@@ -28,7 +28,7 @@ AREA_RANGES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 
 
 @dataclass(frozen=True)
 class ClassBoxes:
-    """Detections and boxes of one class in the images that are scored; at most 100 detections of an image.
+    """Detections and boxes of one class in the images that are scored; a limited number of detections of an image.
 
     Attributes:
         detections: (D,) positions in the results, highest score first, of equal scores by image and position.
@@ -95,7 +95,11 @@ def _take(
 
 
 def boxes_of_classes(
-    truth: TrueBoxes, found: FoundBoxes, image_ids: IntArray, category_ids: IntArray
+    truth: TrueBoxes,
+    found: FoundBoxes,
+    image_ids: IntArray,
+    category_ids: IntArray,
+    max_detections: float = MAX_DETECTIONS,
 ) -> Iterator[ClassBoxes]:
     """Yield the boxes of each class in the order of the categories.
 
@@ -103,6 +107,7 @@ def boxes_of_classes(
         truth, found: of all classes.
         image_ids: in ascending order.
         category_ids: one for each class.
+        max_detections: of one class in an image.
     """
     true_images = np.searchsorted(image_ids, truth.image_ids)
     found_images = np.searchsorted(image_ids, found.image_ids)
@@ -112,7 +117,7 @@ def boxes_of_classes(
         chosen = np.flatnonzero(found.category_ids == category)
         chosen = chosen[np.lexsort((-found.scores[chosen], found_images[chosen]))]
         ranks = _ranks_within(found_images[chosen])
-        chosen, ranks = chosen[ranks < MAX_DETECTIONS], ranks[ranks < MAX_DETECTIONS]
+        chosen, ranks = chosen[ranks < max_detections], ranks[ranks < max_detections]
         order = np.argsort(-found.scores[chosen], kind="stable")
         chosen, ranks = chosen[order], ranks[order]
         sides = found.boxes_xywh[chosen], truth.boxes_xywh[boxes]

@@ -1,0 +1,190 @@
+"""The images of the evaluated split of a job: with labels and predictions, and as pictures."""
+
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import Path as PathParameter
+from fastapi import Response as Headers
+from PIL import Image
+from starlette.responses import Response
+
+from pipelines.base.errors import DataError
+from pipelines.data.decoding.opening import MAX_PIXELS
+from pipelines.data.images import file_bytes
+from pipelines.run_folder.layout import RunDir
+from pipelines.tasks.evaluated_images import ErrorOutcome, ImageName, Order
+from service.api.access import needs
+from service.api.asked_task import AskedTask, TaskName
+from service.api.cursor import LINKED, PageCursor, link_next, read_cursor
+from service.api.deps import JobId, JobsDep, PoolsDep, PrincipalDep, SettingsDep
+from service.api.entity_tags import is_known, tag_of
+from service.api.evaluated_files import EvaluatedFiles, EvaluatedTask, ImageSources
+from service.api.thread_pools import FileRoute, Work
+from service.datasets.resolution import data_roots_of_jobs
+from service.decoding.pool import DecodingPool
+from service.decoding.worker import DecodingLimits, WorkerKilled
+from service.rest.problems import Problem, problems
+from service.rest.result_images import ResultImage, ResultImages
+from service.scopes import Scope
+
+CURSOR = "images"
+NUM_DECODERS = 2
+KEPT_S = 3600
+"""Browsers ask again after this time whether a picture has changed."""
+QUALITY = 85
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings = app.state.settings
+    limits = DecodingLimits(settings.decode_timeout_s, settings.decode_memory_bytes)
+    app.state.evaluated_files = EvaluatedFiles()
+    app.state.decoding = DecodingPool(limits, NUM_DECODERS, num_slow=1)
+    try:
+        yield
+    finally:
+        await app.state.decoding.close()
+
+
+router = APIRouter(
+    prefix="/v1/jobs/{job_id}/results/{task}/images",
+    tags=["results"],
+    route_class=FileRoute,
+    lifespan=_lifespan,
+    dependencies=[needs(Scope.JOBS_READ)],
+)
+
+
+@router.get("", responses={**LINKED, **problems(404, 422)})
+def list_result_images(
+    job_id: JobId,
+    task: TaskName,
+    request: Request,
+    response: Headers,
+    jobs: JobsDep,
+    principal: PrincipalDep,
+    settings: SettingsDep,
+    outcome: Annotated[ErrorOutcome | None, Query(description="only images with such an error")] = None,
+    label: Annotated[str | None, Query(max_length=300, description="the class of the label of the error")] = None,
+    predicted: Annotated[str | None, Query(max_length=300, description="the class of its prediction")] = None,
+    threshold: Annotated[
+        float | None,
+        Query(
+            ge=0,
+            le=1,
+            description="score above which predictions of all classes count; by default as in the confusion matrix: "
+            "the best threshold of each class of a detection task, and 0.5 for a multilabel task",
+        ),
+    ] = None,
+    order: Annotated[Order, Query(description="worst first, or by file name")] = "worst",
+    cursor: PageCursor = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="maximum number of images of the page")] = 24,
+) -> ResultImages:
+    """Return images of the evaluated split with labels and predictions, each marked as right or as an error.
+
+    A label and the prediction that finds it are one mark: `label` and `predicted` together select the images behind a
+    cell of the confusion matrix.
+    """
+    asked = _task(job_id, task, jobs, principal, settings)
+    marked = _files(request).marked(asked, threshold)
+    try:
+        found = marked.find(outcome, label, predicted, order)
+    except ValueError as error:
+        raise Problem(422, "Unknown class", str(error)) from None
+    start = 0 if cursor is None else read_cursor(cursor, CURSOR)
+    shown = found[start : start + limit]
+    has_more = start + limit < len(found)
+    path = request.url.path
+    return ResultImages(
+        task=asked.task,
+        kind=asked.result["kind"],
+        split=asked.split,
+        classes=list(marked.classes),
+        thresholds=dict(marked.thresholds),
+        iou=marked.iou,
+        num_images=len(marked.names),
+        num_found=len(found),
+        images=[
+            ResultImage(**dict(image), picture=f"{path}/{image.image_id}/picture") for image in map(marked.image, shown)
+        ],
+        next_cursor=link_next(request, response, start + limit, CURSOR) if has_more else None,
+    )
+
+
+@router.get(
+    "/{image_id}/picture",
+    response_class=Response,
+    responses={
+        200: {"description": "The picture as JPEG", "content": {"image/jpeg": {}}},
+        304: {"description": "Unchanged"},
+        **problems(404, 422, 503),
+    },
+)
+async def get_result_picture(
+    job_id: JobId,
+    task: TaskName,
+    image_id: Annotated[int, PathParameter(ge=0, le=2**53, description="`image_id` of an image of the list")],
+    request: Request,
+    jobs: JobsDep,
+    principal: PrincipalDep,
+    settings: SettingsDep,
+    pools: PoolsDep,
+    max_side: Annotated[int, Query(ge=32, le=2048, description="largest width and height; smaller ones stay")] = 512,
+) -> Response:
+    """Return an image of the evaluated split as the model has seen it, upright and in RGB, without labels."""
+    files = pools[Work.FILES]
+    asked = await files.run(_task, job_id, task, jobs, principal, settings)
+    source, image = await files.run(
+        _source, _files(request), asked, image_id, (*data_roots_of_jobs(settings),)
+    )  # fmt: skip
+    path = await files.run(source.locate, image, asked.split)
+    stat = await files.run(path.stat)
+    tag = tag_of(f"{path} {stat.st_mtime_ns} {stat.st_size} {max_side}".encode())
+    headers = {
+        "ETag": tag,
+        "Cache-Control": f"private, max-age={KEPT_S}",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if is_known(request, tag):
+        return Response(status_code=304, headers=headers)
+    pool: DecodingPool = request.app.state.decoding
+    try:
+        content = await files.run(file_bytes, path)
+        pixels, _ = await pool.decode(content, source.reader(image), MAX_PIXELS, max_side)
+    except DataError as error:
+        raise Problem(404, "No picture", f"the file cannot be read: {error}") from error
+    except WorkerKilled as error:
+        detail = "the process that decodes the image was killed each time; try again later"
+        raise Problem(503, "No picture", detail, headers={"Retry-After": "5"}) from error
+    return Response(await files.run(_jpeg, pixels), headers=headers, media_type="image/jpeg")
+
+
+def _files(request: Request) -> EvaluatedFiles:
+    files: EvaluatedFiles = request.app.state.evaluated_files
+    return files
+
+
+def _task(job_id: str, task: str, jobs: JobsDep, principal: PrincipalDep, settings: SettingsDep) -> EvaluatedTask:
+    """Return the task with the split that was scored last; raises Problem 404 without results of it."""
+    scored = AskedTask(job_id, task, None, jobs, principal, settings).scored()
+    return EvaluatedTask(RunDir.of(settings.run_dir(job_id)), task, scored["split"], scored["result"])
+
+
+def _source(
+    files: EvaluatedFiles, asked: EvaluatedTask, image_id: int, roots: tuple[Path, ...]
+) -> tuple[ImageSources, ImageName]:
+    image = next((name for name in files.images(asked).names if name.image_id == image_id), None)
+    if image is None:
+        raise Problem(404, "No such image", f"the split {asked.split} of {asked.task!r} has no image {image_id}")
+    return files.source(asked.run_dir, roots), image
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "JPEG", quality=QUALITY)
+    return content.getvalue()

@@ -1,0 +1,62 @@
+"""One job: what it does, its attempts, curves, log, document and files."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse
+
+from service.states import TERMINAL
+from service.web.calls import RestCalls, RestDep
+from service.web.marked_yaml import marked_yaml
+from service.web.page import PageRoute, render
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+TABLE_POINTS = 100
+"""Points of a curve that are read for the table of their last and extreme values."""
+
+
+@router.get("/jobs/{job_id}")
+async def get_job(job_id: str, request: Request, rest: RestDep) -> HTMLResponse:
+    """Return the page of a job; requests of its live part get no more than that."""
+    place = f"/v1/jobs/{job_id}"
+    is_part = request.headers.get("hx-target") == "live"
+    job, found = await asyncio.gather(rest.get(place), rest.get(f"{place}/curves", {"max_points": TABLE_POINTS}))
+    constant = None if is_part else await _constant(rest, place, job)
+    return render(
+        request,
+        "job.html",
+        job=job,
+        curves=found["curves"],
+        num_omitted=found["num_omitted"],
+        is_over=job["status"] in TERMINAL,
+        constant=constant,
+    )
+
+
+async def _constant(rest: RestCalls, place: str, job: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page shows and does not refresh: the document, the environment and the data."""
+    number = job["attempt"]
+    document, process, inputs, data_report, result = await asyncio.gather(
+        rest.get(f"{place}/document"),
+        rest.get_or_none(f"{place}/artifacts/attempts/{number}/run.json"),
+        rest.get_or_none(f"{place}/artifacts/inputs.json"),
+        rest.get_or_none(f"{place}/artifacts/data_report.json"),
+        rest.get_or_none(f"{place}/results"),
+    )
+    return {
+        "lines": marked_yaml(document["document"], document["differs"] or ()),
+        "has_defaults": document["differs"] is not None,
+        "process": process or {},
+        "inputs": inputs or {},
+        "data_report": data_report or {},
+        "versions": (result or {}).get("versions", {}),
+        "has_result": result is not None,
+    }
+
+
+@router.get("/jobs/{job_id}/files")
+async def get_files(job_id: str, request: Request, rest: RestDep) -> HTMLResponse:
+    """Return the page with the files of a job."""
+    job, found = await asyncio.gather(rest.get(f"/v1/jobs/{job_id}"), rest.get(f"/v1/jobs/{job_id}/artifacts"))
+    return render(request, "job_files.html", job=job, files=found["artifacts"])

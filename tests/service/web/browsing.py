@@ -1,0 +1,66 @@
+"""A tab of a real browser that accepts no errors of pages."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe
+
+RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}}
+
+
+class Tab:
+    """A tab that collects what a page reports as an error: of its scripts, of the policy, and of its requests.
+
+    Attributes:
+        page: the page of Playwright.
+        expects_failed_requests: True while the server is killed, or a request is meant to fail.
+    """
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        self.expects_failed_requests = False
+        page.on("console", self._keep)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("dialog", lambda dialog: dialog.accept())
+
+    def open(self, url: str) -> None:
+        """Open a page."""
+        self.page.goto(url)
+
+    def violations(self) -> list[str]:
+        """Return what the page has wrong for people with disabilities, by axe-core."""
+        found = Axe().run(self.page, options=RULES).response["violations"]
+        return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
+
+    def widest_px(self) -> int:
+        """Return the width of the content, which is wider than the window if the page scrolls sideways."""
+        return int(self.page.evaluate("document.documentElement.scrollWidth"))
+
+    def _keep(self, message: Any) -> None:
+        if message.type == "error" and not (self.expects_failed_requests and "Failed to load" in message.text):
+            self.errors.append(message.text)
+
+
+@contextmanager
+def opened_tab(browser: Any, **options: Any) -> Iterator[Tab]:
+    """Open a tab with a session of its own, and check at its end that no page had errors."""
+    context = browser.new_context(**{"timezone_id": "Asia/Kolkata", "locale": "en-GB", **options})
+    tab = Tab(context.new_page())
+    try:
+        yield tab
+        assert tab.errors == []
+    finally:
+        context.close()
+
+
+def narrow_and_dark() -> dict[str, Any]:
+    """Return the options of a small window in the dark theme."""
+    return {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}
+
+
+def saved(tab: Tab, path: Path) -> None:
+    """Save a picture of the whole page."""
+    tab.page.screenshot(path=path, full_page=True)
