@@ -12,6 +12,9 @@ NODES = "nodes"
 LARGEST_NODE = "largest_node_"
 """Start of the names in a capacity that say how much the largest node of a cluster has, such as `largest_node_cpus`."""
 
+GPU_TYPE = "gpu_type_"
+"""Start of the names in a capacity that say how many GPUs of a type a cluster has, such as `gpu_type_a100`."""
+
 ResourceCounts = Mapping[str, int]
 """Counts by name, over all nodes; a name that is missing counts as 0, and one node."""
 
@@ -50,3 +53,9 @@ def on_largest_node(capacity: ResourceCounts) -> dict[str, int]:
     """Return the resources of the largest node if the capacity is that of a cluster and says so, otherwise all."""
     largest = {name: capacity[LARGEST_NODE + name] for name in (CPUS, GPUS) if LARGEST_NODE + name in capacity}
     return largest or dict(capacity)
+
+
+def gpu_types(capacity: ResourceCounts) -> dict[str, int]:
+    """Return the number of GPUs of each type that is known."""
+    found = {name.removeprefix(GPU_TYPE): count for name, count in capacity.items() if name.startswith(GPU_TYPE)}
+    return dict(sorted(found.items()))

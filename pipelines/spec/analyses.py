@@ -7,6 +7,7 @@ from pydantic import Field
 
 from pipelines.base.records import Split
 from pipelines.spec.base import Spec
+from pipelines.spec.result import AnyTaskResult
 from pipelines.tasks.base import Calibration, Share, Total
 from pipelines.tasks.detection.schemas import ErrorBreakdown, ScoreCurves
 
@@ -17,6 +18,12 @@ class TaskAnalysis(Spec):
     task: str
     kind: str
     split: Split
+
+
+class TaskScores(TaskAnalysis):
+    """The entry of one task in result.json."""
+
+    result: AnyTaskResult
 
 
 class ClassCurves(Spec):

@@ -83,7 +83,9 @@ def _summary(job: Job) -> dict[str, Any]:
         "status": job.status,
         "stage": job.stage,
         "priority": job.priority,
-        "resources": Resources(cpus=job.cpus, gpus=job.gpus, nodes=job.num_nodes, timeout_s=job.timeout_s),
+        "resources": Resources(
+            cpus=job.cpus, gpus=job.gpus, gpu_type=job.gpu_type, nodes=job.num_nodes, timeout_s=job.timeout_s
+        ),
         "progress": _progress(job.progress),
         "attempt": job.attempt,
         "cancel_requested": job.cancel_requested_at is not None,

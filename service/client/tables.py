@@ -112,7 +112,8 @@ def _table(*columns: str) -> Table:
 def _resources(resources: Resources) -> str:
     timeout = "" if resources.timeout_s is None else f", at most {format_duration(resources.timeout_s)}"
     nodes = f"{resources.nodes} nodes with " if resources.nodes > 1 else ""
-    return f"{nodes}{resources.cpus} CPUs, {resources.gpus} GPUs{timeout}"
+    kind = f" ({resources.gpu_type})" if resources.gpu_type else ""
+    return f"{nodes}{resources.cpus} CPUs, {resources.gpus} GPUs{kind}{timeout}"
 
 
 def _short_progress(job: JobSummary) -> str:

@@ -22,6 +22,7 @@ EPILOG = f"{OVERRIDES_HELP}. With --wait: {EXIT_CODES_OF_WAIT}"
 @click.option("--priority", type=int, default=0, show_default=True, help="Jobs with a higher priority start earlier.")
 @click.option("--cpus", type=int, help="CPU cores, and threads of the trainer.  [default: set by the server]")
 @click.option("--gpus", type=int, help="Number of GPUs.  [default: set by the server]")
+@click.option("--gpu-type", help="Type of the GPUs, as GET /v1/capabilities names it.  [default: any]")
 @click.option("--timeout", type=float, metavar="S", help="Maximum seconds from the start to the end of the job.")
 @click.option("--dry-run", is_flag=True, help="Check the job and report what it would train; submit nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the complete report of --dry-run as JSON.")
@@ -35,6 +36,7 @@ def submit(
     priority: int,
     cpus: int | None,
     gpus: int | None,
+    gpu_type: str | None,
     timeout: float | None,
     dry_run: bool,
     as_json: bool,
@@ -46,7 +48,9 @@ def submit(
     FILE is a YAML file or recipe:NAME; values in later files win.
     """
     config = assemble(list(files), dotted_overrides(overrides_of(context)))
-    resources = requested_resources(cpus, gpus, timeout)
+    resources: dict[str, float | str] = {**requested_resources(cpus, gpus, timeout)}
+    if gpu_type is not None:
+        resources["gpu_type"] = gpu_type
     request = {"config": config, "priority": priority, "resources": resources}
     if print_request:
         print(json.dumps(request, indent=1))

@@ -39,6 +39,7 @@ class AttemptSpec:
         num_nodes: the number of nodes on which it runs; on each of them, the executor starts the command below
             `pipelines.node_launcher`. 1 needs no launcher.
         devices: the devices that `assign` has given to it.
+        gpu_type: type of its GPUs, as `capacity` names it after `GPU_TYPE`; None for any.
         start_until: time of the monotonic clock of this host after which the command must not be started any more, as
             another supervisor may have started it; None without a limit.
     """
@@ -52,6 +53,7 @@ class AttemptSpec:
     devices: tuple[str, ...] = ()
     start_until: float | None = None
     num_nodes: int = 1
+    gpu_type: str | None = None
 
     @property
     def resources_per_node(self) -> ResourceCounts:
@@ -123,7 +125,8 @@ class Executor(Protocol):
     def capacity(self) -> ResourceCounts:
         """Return the resources that attempts may use in total, in use or not; `cpus` is at least 1.
 
-        `nodes` is the largest number of nodes of one attempt; if it is missing, attempts run on one node.
+        `nodes` is the largest number of nodes of one attempt; if it is missing, attempts run on one node. Names that
+        start with `GPU_TYPE` are the types of GPUs that a job may choose.
         """
 
     def assign(self, resources: ResourceCounts, in_use: Collection[str]) -> tuple[str, ...]:

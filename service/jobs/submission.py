@@ -10,7 +10,7 @@ from service.jobs.errors import InvalidJob, JobProblem
 from service.jobs.kinds.base import JobKind
 from service.jobs.kinds.fit import FitKind
 from service.jobs.kinds.registry import job_kind
-from service.resources import CPUS, GPUS, ResourceCounts, available, on_largest_node
+from service.resources import CPUS, GPUS, NODES, ResourceCounts, available, gpu_types, on_largest_node
 from service.settings import Settings
 from service.store.dataset_records import JobImages
 from service.store.records import NewJob
@@ -29,6 +29,7 @@ class JobSubmission:
         kind: see `service.jobs.kinds.registry`.
         config_at: the path of the document in the request, for problems.
         images: images that are uploaded with the job; the document names no data set then.
+        gpu_type: type of its GPUs, as the executor names it; None for any.
     """
 
     config: Mapping[str, Any]
@@ -38,6 +39,7 @@ class JobSubmission:
     kind: str = FitKind.name
     config_at: tuple[str, ...] = ("config",)
     images: JobImages | None = None
+    gpu_type: str | None = None
 
 
 def check_submission(
@@ -73,7 +75,8 @@ def check_submission(
         located = [problem.below(*submission.config_at) for problem in error.problems]
         raise InvalidJob([*located, *problems]) from error
     resources = {**kind.default_resources(on_largest_node(capacity)), **submission.resources}
-    if problems := problems or resource_problems(resources, capacity, checked.num_nodes):
+    problems = problems or resource_problems(resources, capacity, checked.num_nodes)
+    if problems := problems or gpu_type_problems(submission.gpu_type, resources[GPUS], capacity, checked.num_nodes):
         raise InvalidJob(problems)
     return NewJob(
         name=checked.name,
@@ -86,6 +89,7 @@ def check_submission(
         dataset_id=dataset_id,
         images=submission.images,
         num_nodes=checked.num_nodes,
+        gpu_type=submission.gpu_type,
     )
 
 
@@ -119,6 +123,9 @@ def resource_problems(per_node: ResourceCounts, capacity: ResourceCounts, num_no
         capacity: of the server.
         num_nodes: number of nodes of the job.
     """
+    nodes = available(capacity, NODES)
+    if num_nodes > nodes:
+        return [JobProblem(("resources", NODES), f"got {num_nodes}, but a job of this server runs on at most {nodes}")]
     return [
         JobProblem(("resources", name), _excess(count, available(capacity, name), num_nodes))
         for name, count in per_node.items()
@@ -128,6 +135,32 @@ def resource_problems(per_node: ResourceCounts, capacity: ResourceCounts, num_no
         for name, limit in on_largest_node(capacity).items()
         if limit < per_node.get(name, 0) <= available(capacity, name) // num_nodes
     ]
+
+
+def gpu_type_problems(
+    gpu_type: str | None, gpus: int, capacity: ResourceCounts, num_nodes: int = 1
+) -> list[JobProblem]:
+    """Return a problem if a job requests GPUs of a type of which the server has too few.
+
+    Args:
+        gpu_type: the type; None for any.
+        gpus: number of GPUs on each node.
+        capacity: of the server.
+        num_nodes: number of nodes of the job.
+    """
+    if gpu_type is None:
+        return []
+    known = gpu_types(capacity)
+    if gpu_type not in known:
+        choices = f"choose one of {', '.join(known)}" if known else "the executor of this server knows no types"
+        message = f"got {gpu_type!r}; {choices}"
+    elif gpus == 0:
+        message = f"got {gpu_type!r}, but the job requests no GPU; set gpus too"
+    elif gpus * num_nodes > known[gpu_type]:
+        message = f"got {gpu_type!r}, of which this server has {known[gpu_type]}, but the job needs {gpus * num_nodes}"
+    else:
+        return []
+    return [JobProblem(("resources", "gpu_type"), message)]
 
 
 def _excess(count: int, limit: int, num_nodes: int) -> str:

@@ -20,11 +20,17 @@ from service.datasets.usable import UsableDataset
 from service.disk_space import require_free_space
 from service.jobs.errors import InvalidJob, JobProblem, NotOver
 from service.jobs.kinds.registry import job_kind
-from service.jobs.submission import JobSubmission, check_submission, check_variant, resource_problems
+from service.jobs.submission import (
+    JobSubmission,
+    check_submission,
+    check_variant,
+    gpu_type_problems,
+    resource_problems,
+)
 from service.jobs.supervisor_watch import SupervisorWatch
 from service.jobs.waiting import waits_for
 from service.principal import Principal
-from service.resources import ResourceCounts
+from service.resources import CPUS, GPUS, ResourceCounts
 from service.settings import Settings
 from service.states import JobStatus
 from service.store.datasets import DatasetStore
@@ -217,12 +223,14 @@ class Jobs:
         job = self.find(principal, job_id)
         if not job.status.is_terminal:
             raise NotOver(job)
-        if problems := resource_problems(job.resources, self._capacity):
+        problems = resource_problems({CPUS: job.cpus, GPUS: job.gpus}, self._capacity, job.num_nodes)
+        if problems := problems or gpu_type_problems(job.gpu_type, job.gpus, self._capacity, job.num_nodes):
             raise InvalidJob(problems)
         config, used = self._store.config(job_id), self._datasets.of_job(job.id)
         new = NewJob(
             job.name, config, job.priority, job.cpus, job.gpus, job.timeout_s, job.id, job.kind,
             dataset_id=None if used is None else used.id, tenant=job.tenant, num_nodes=job.num_nodes,
+            gpu_type=job.gpu_type,
         )  # fmt: skip
         return self.queue(principal, new, key)
 

@@ -27,6 +27,14 @@ class ResourcesRequest(Request):
         return {name: count for name, count in counts.items() if count is not None}
 
 
+class JobResourcesRequest(ResourcesRequest):
+    """Resources of a job that is submitted by its document."""
+
+    gpu_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = Field(
+        None, description="type of the GPUs, one of `gpu_types` of GET /v1/capabilities; null: any"
+    )
+
+
 class JobRequest(Request):
     """A job to submit: a document, or data and a budget for which a recipe chooses all settings."""
 
@@ -42,7 +50,7 @@ class JobRequest(Request):
     )
     kind: JobKindName = Field("fit", description="what the job does; each kind has its own document")
     priority: Annotated[int, Field(ge=-100, le=100)] = Field(0, description="jobs with a higher priority start earlier")
-    resources: ResourcesRequest = Field(ResourcesRequest(), description="resources of the job")
+    resources: JobResourcesRequest = Field(JobResourcesRequest(), description="resources of the job")
 
     @field_validator("config")
     @classmethod

@@ -41,6 +41,7 @@ class Resources(Answer):
 
     cpus: int = Field(description="CPU cores of each node")
     gpus: int = Field(description="number of GPUs of each node")
+    gpu_type: str | None = Field(None, description="type of the GPUs; null: any")
     nodes: int = Field(1, description="number of nodes, `trainer.num_nodes` of the document")
     timeout_s: float | None = Field(description="maximum seconds from the start of the first attempt; null: unlimited")
 
@@ -263,6 +264,7 @@ class Capabilities(Answer):
     version: str = Field(description="version of the program")
     cpus: int = Field(description="CPU cores that all jobs may use together")
     gpus: int = Field(description="GPUs that all jobs may use together")
+    gpu_types: dict[str, int] = Field({}, description="number of GPUs of each type that a job may request")
     nodes: int = Field(1, description="largest number of nodes of one job")
     default_cpus: int = Field(description="CPU cores of a job that requests none")
     default_gpus: int = Field(description="GPUs of a job that requests none")

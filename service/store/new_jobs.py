@@ -36,6 +36,7 @@ def insert_job(connection: Connection, new: NewJob, by: Principal) -> Job:
         "cpus": new.cpus,
         "gpus": new.gpus,
         "num_nodes": new.num_nodes,
+        "gpu_type": new.gpu_type,
         "timeout_s": new.timeout_s,
         "retry_of": new.retry_of,
         "created_at": now,

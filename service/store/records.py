@@ -30,6 +30,7 @@ class NewJob:
     images: JobImages | None = None
     """The data set of a job with which its images are uploaded; `dataset_id` is None then."""
     num_nodes: int = 1
+    gpu_type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Job:
     tenant: str = LOCAL_TENANT
     key_id: str | None = None
     num_nodes: int = 1
+    gpu_type: str | None = None
 
     @property
     def resources(self) -> ResourceCounts:

@@ -34,6 +34,7 @@ jobs = Table(
     Column("cpus", Integer, nullable=False, comment="of each node"),
     Column("gpus", Integer, nullable=False, comment="of each node"),
     Column("num_nodes", Integer, nullable=False, server_default="1"),
+    Column("gpu_type", String(64), comment="as the executor names it; null for any"),
     Column("timeout_s", Float, comment="seconds from the start of the first attempt"),
     Column("retry_of", String(32)),
     Column("created_at", Float, nullable=False),

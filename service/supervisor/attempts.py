@@ -65,6 +65,7 @@ def attempt_spec(
         devices=tuple(devices),
         start_until=start_until,
         num_nodes=job.num_nodes,
+        gpu_type=job.gpu_type,
     )
 
 

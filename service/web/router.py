@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from service.web.routes import docs, job, jobs, new_job, session, static
+from service.web.routes import docs, job, jobs, new_job, results, session, static
 
-PAGES = (docs, jobs, new_job, session, static, job)
+PAGES = (docs, jobs, new_job, results, session, static, job)
 """The page of a job is the last one: its path matches other paths below `/jobs` too."""
 
 router = APIRouter()

@@ -9,6 +9,7 @@ from pipelines.spec.analyses import (
     CurvesAnalysis,
     ErrorsAnalysis,
     TaskAnalysis,
+    TaskScores,
 )
 from pipelines.tasks.kinds import KINDS
 from service.api.access import needs
@@ -41,6 +42,14 @@ def _answer(request: Request, asked: AskedTask, name: str, schema: type[TaskAnal
         )
     facts = {"task": scored["task"], "kind": result["kind"], "split": scored["split"]}
     return tagged(request, schema.model_validate({**facts, **views[name]}).model_dump_json().encode())
+
+
+@router.get("", response_model=TaskScores)
+def get_task_results(request: Request, asked: AskedTaskDep) -> Response:
+    """Return the numbers of one task: its entry in result.json; those that an earlier version lacks are null."""
+    scored = asked.scored()
+    scores = TaskScores.model_validate({**scored, "kind": scored["result"]["kind"]})
+    return tagged(request, scores.model_dump_json().encode())
 
 
 @router.get("/curves", response_model=CurvesAnalysis)

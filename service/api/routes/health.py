@@ -17,7 +17,7 @@ from service.disk_space import require_free_space
 from service.jobs.kinds.fit import FitKind
 from service.jobs.kinds.registry import JOB_KINDS
 from service.jobs.supervisor_watch import SupervisorWatch
-from service.resources import CPUS, GPUS, NODES, available, on_largest_node
+from service.resources import CPUS, GPUS, NODES, available, gpu_types, on_largest_node
 from service.rest.schemas import Alive, Capabilities, Check, Readiness
 from service.scopes import Scope
 from service.settings import Settings
@@ -77,6 +77,7 @@ async def get_capabilities(settings: SettingsDep, capacity: CapacityDep) -> Capa
         version=version(),
         cpus=capacity[CPUS],
         gpus=capacity.get(GPUS, 0),
+        gpu_types=gpu_types(capacity),
         nodes=available(capacity, NODES),
         default_cpus=default[CPUS],
         default_gpus=default[GPUS],

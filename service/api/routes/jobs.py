@@ -72,7 +72,9 @@ async def submit_job(
     if dry_run:
         _require_dry_run(body.kind)
         new = await check_in_pools(pools, jobs, principal, submission)
-        resources = Resources(cpus=new.cpus, gpus=new.gpus, nodes=new.num_nodes, timeout_s=new.timeout_s)
+        resources = Resources(
+            cpus=new.cpus, gpus=new.gpus, gpu_type=new.gpu_type, nodes=new.num_nodes, timeout_s=new.timeout_s
+        )
         found = await dry_runs.run(request, new.config, submission.config_at)
         report = DryRun.model_validate({**found, "resources": resources})
         return Response(report.model_dump_json(), media_type="application/json")
@@ -201,8 +203,11 @@ def _require_dry_run(kind: str) -> None:
 
 
 def _submission(body: JobRequest) -> JobSubmission:
-    resources, timeout_s = body.resources.counts(), body.resources.timeout_s
-    return JobSubmission(body.document, body.priority, resources, timeout_s, body.kind, body.document_at)
+    asked = body.resources
+    return JobSubmission(
+        body.document, body.priority, asked.counts(), asked.timeout_s, body.kind, body.document_at,
+        gpu_type=asked.gpu_type,
+    )  # fmt: skip
 
 
 def request_key(key: str | None, content: dict[str, Any]) -> RequestKey | None:

@@ -27,6 +27,8 @@ SILENCE_S = 2.0
 EXISTS = "already exists"
 MAX_NODES = 10_000
 TOKEN, TOKEN_PATH, AUTH_MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"
+GPU_LABEL = "ray.io/accelerator-type"
+"""The label of a node that names the type of its GPUs; Ray finds it, or `ray start --labels` sets it."""
 RESOURCES = {"CPU": CPUS, "GPU": GPUS}
 
 
@@ -40,10 +42,11 @@ class JobExists(Exception):
 
 @dataclass(frozen=True)
 class RayNode:
-    """A living node of the cluster, with its resources in total."""
+    """A living node of the cluster, with its resources in total, and the type of its GPUs if Ray knows it."""
 
     node_id: str
     resources: Mapping[str, int]
+    gpu_type: str | None = None
 
 
 class RayCluster:
@@ -147,7 +150,8 @@ class RayCluster:
 
 def _node(row: Mapping[str, Any]) -> RayNode:
     found = row.get("resources_total") or {}
-    return RayNode(row["node_id"], {name: int(found.get(of_ray, 0)) for of_ray, name in RESOURCES.items()})
+    counts = {name: int(found.get(of_ray, 0)) for of_ray, name in RESOURCES.items()}
+    return RayNode(row["node_id"], counts, (row.get("labels") or {}).get(GPU_LABEL))
 
 
 def _token() -> str | None:

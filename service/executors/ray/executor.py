@@ -18,7 +18,7 @@ from pipelines.run_folder.attempt_files import AttemptExit
 from pipelines.run_folder.layout import ATTEMPT_DIR_VARIABLE, AttemptDir
 from service.child_process import child_environment, python_command
 from service.executors.base import AttemptSpec, Engine, ExecutorUnavailable, Observation, RequirementsNotMet
-from service.executors.ray.cluster import RayCluster, RequestRefused
+from service.executors.ray.cluster import GPU_LABEL, RayCluster, RequestRefused
 from service.executors.ray.local_cluster import local_cluster
 from service.executors.ray.order import OrderFile
 from service.executors.ray.places import Place, others_have_ended, read_places
@@ -34,7 +34,7 @@ from service.executors.ray.states import (
     submission_id,
 )
 from service.executors.shim_contract import remove_orders
-from service.resources import CPUS, GPUS, LARGEST_NODE, NODES, ResourceCounts, total
+from service.resources import CPUS, GPU_TYPE, GPUS, LARGEST_NODE, NODES, ResourceCounts, total
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -85,12 +85,14 @@ class RayExecutor:
 
     def capacity(self) -> ResourceCounts:
         """Return the sum over the living nodes, and the largest node; ExecutorUnavailable while none has a core."""
-        nodes = [node.resources for node in self._cluster.nodes().values()]
+        found = list(self._cluster.nodes().values())
+        nodes = [node.resources for node in found]
         sums = total(nodes)
         if not sums.get(CPUS):
             raise ExecutorUnavailable(f"Ray at {self._cluster.address} has no node with cores yet")
         largest = {LARGEST_NODE + name: max(node[name] for node in nodes) for name in (CPUS, GPUS)}
-        return {CPUS: sums[CPUS], GPUS: sums[GPUS], NODES: len(self._ids_of_nodes()), **largest}
+        types = total({GPU_TYPE + node.gpu_type: node.resources[GPUS]} for node in found if node.gpu_type)
+        return {CPUS: sums[CPUS], GPUS: sums[GPUS], NODES: len(self._ids_of_nodes()), **largest, **types}
 
     def assign(self, resources: ResourceCounts, in_use: Collection[str]) -> tuple[str, ...]:
         """Return nothing: Ray chooses the devices."""
@@ -131,6 +133,8 @@ class RayExecutor:
         cpus, gpus = each[CPUS], each.get(GPUS, 0)
         if spec.num_nodes == 1:
             more: dict[str, Any] = {"entrypoint_num_cpus": cpus, "entrypoint_num_gpus": gpus}
+            if spec.gpu_type is not None:
+                more["entrypoint_label_selector"] = {GPU_LABEL: spec.gpu_type}
             entrypoint = _entrypoint("driver", folder, mark)
         else:
             # The workers get the resources, and import this package. Without a selector, Ray chooses the head.
@@ -139,7 +143,8 @@ class RayExecutor:
                 "entrypoint_label_selector": {NODE_LABEL: f"in({','.join(self._ids_of_nodes()[:MAX_CHOICES])})"},
             }
             variables |= _python_variables()
-            entrypoint = _entrypoint("group_driver", folder, mark, str(spec.num_nodes), str(cpus), str(gpus))
+            words = (str(spec.num_nodes), str(cpus), str(gpus), *([spec.gpu_type] if spec.gpu_type else []))
+            entrypoint = _entrypoint("group_driver", folder, mark, *words)
         metadata = {FOLDER_KEY: str(folder)}
         self._cluster.submit(name, entrypoint, metadata=metadata, runtime_env={"env_vars": variables}, **more)
 

@@ -1,4 +1,4 @@
-"""`python -m service.executors.ray.group_driver FOLDER NUM_NODES CPUS GPUS`: runs an attempt on several nodes.
+"""`python -m service.executors.ray.group_driver FOLDER NUM_NODES CPUS GPUS [GPU_TYPE]`: an attempt on several nodes.
 
 It is the entrypoint of the attempt's Ray job, on any node. It waits for a placement group with one bundle on each node,
 takes the attempt's order, and starts the launchers by one worker of Ray per node. If it is killed, Ray ends the
@@ -19,6 +19,7 @@ from ray.util.placement_group import placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from pipelines.run_folder.layout import AttemptDir
+from service.executors.ray.cluster import GPU_LABEL
 from service.executors.ray.node_worker import NodeWorker
 from service.executors.ray.order import OrderFile
 from service.executors.ray.places import folder_of, write_places
@@ -41,7 +42,12 @@ def main() -> int:
     file = OrderFile(folder)
     ray.init(log_to_driver=False)
     bundle: dict[str, float] = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
-    group = placement_group([bundle] * num_nodes, strategy="STRICT_SPREAD", name=folder.parents[1].name)
+    group = placement_group(
+        [bundle] * num_nodes,
+        strategy="STRICT_SPREAD",
+        name=folder.parents[1].name,
+        bundle_label_selector=[{GPU_LABEL: sys.argv[5]}] * num_nodes if sys.argv[5:] else None,
+    )
     while not group.wait(timeout_seconds=1):
         if not file.is_waiting or signal.sigtimedwait({signal.SIGTERM}, 0) is not None:
             return 0

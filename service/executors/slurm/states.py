@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from service.resources import CPUS, GPUS, LARGEST_NODE, NODES, ResourceCounts
+from service.resources import CPUS, GPU_TYPE, GPUS, LARGEST_NODE, NODES, ResourceCounts, total
 
 Phase = Literal["waiting", "running", "ending", "ended"]
 
@@ -24,7 +24,7 @@ ENDED = frozenset(
 )  # fmt: skip
 
 _NUMBER = re.compile(r"\d+")
-_GPUS = re.compile(r"gpu:(?:[^:,()]+:)?(\d+)")
+_GPUS = re.compile(r"gpu:(?:([^:,()]+):)?(\d+)")
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,15 @@ def parse_sacct(text: str) -> str | None:
 def parse_sinfo(text: str) -> ResourceCounts:
     """Return the capacity of the nodes of `sinfo --Node --format SINFO_FORMAT`; one may be in several partitions."""
     nodes: dict[str, tuple[int, int]] = {}
+    types: dict[str, dict[str, int]] = {}
     for line in text.splitlines():
         name, _, rest = line.partition("|")
         cpus, _, generic = rest.partition("|")
         if cpus.isdecimal():
-            nodes[name] = (int(cpus), sum(map(int, _GPUS.findall(generic))))
+            gpus = [(kind, int(count)) for kind, count in _GPUS.findall(generic)]
+            nodes[name] = (int(cpus), sum(count for _, count in gpus))
+            types[name] = total({GPU_TYPE + kind: count} for kind, count in gpus if kind)
     columns = {CPUS: [cpus for cpus, _ in nodes.values()], GPUS: [gpus for _, gpus in nodes.values()]}
     sums = {name: sum(column) for name, column in columns.items()}
     largest = {LARGEST_NODE + name: max(column, default=0) for name, column in columns.items()}
-    return {**sums, NODES: len(nodes), **largest}
+    return {**sums, NODES: len(nodes), **largest, **total(types.values())}

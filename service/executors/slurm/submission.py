@@ -91,5 +91,6 @@ def _tasks(spec: AttemptSpec, num_nodes: int) -> tuple[str, ...]:
     """Return the options for one task on each of the nodes, with the resources of an attempt on each node."""
     each = spec.resources_per_node
     gpus = each.get(GPUS, 0)
-    gres = (f"--gres=gpu:{gpus}",) if gpus else ()
+    kind = f"{spec.gpu_type}:" if spec.gpu_type else ""
+    gres = (f"--gres=gpu:{kind}{gpus}",) if gpus else ()
     return (f"--ntasks={num_nodes}", "--ntasks-per-node=1", f"--cpus-per-task={each[CPUS]}", *gres)

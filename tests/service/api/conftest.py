@@ -20,6 +20,7 @@ from service.store.records import Job, NewJob
 from tests.service.api.servers import LiveApi, api_process, serving
 from tests.service.dataset_archives import write_dataset, zipped
 from tests.service.dataset_requests import View, checked, upload
+from tests.service.documents import detection_document
 
 Document = dict[str, Any]
 
@@ -59,23 +60,7 @@ def settings(tmp_path: Path, data_root: Path, migrated_path: Path) -> Settings:
 @pytest.fixture
 def document() -> Document:
     """A valid document for the data in `data_root`."""
-    labels = [{"format": "coco", "path": "{split}.json", "tasks": ["boxes"]}]
-    return {
-        "name": "shapes",
-        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
-        "model": {
-            "backbone": {"name": "resnet14_thin", "weights": "none"},
-            "neck": {"channels": 32},
-            "tasks": {"boxes": {"head": "fcos", "num_convs": 1}},
-        },
-        "data": {
-            "root": "shapes",
-            "sources": {"shapes": {"images": "images", "labels": labels, "splits": {"train": "train", "val": "val"}}},
-            "image_size": 64,
-            "num_workers": 0,
-        },
-        "tracking": None,
-    }
+    return detection_document()
 
 
 @pytest.fixture(scope="session")

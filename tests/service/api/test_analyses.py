@@ -92,6 +92,8 @@ def test_analyses_of_detections_have_the_numbers_of_result_json(
     assert {name: found["confusion"][name] for name in ("iou", "scores", "counts")} == entry["confusion"]
     assert found["curves"]["at_score"] == entry["at_score"]
     assert len(found["curves"]["scores"]) == len(entry["at_score"]["f1"])
+    whole = get(shared_api, job, "boxes")
+    assert ({name: whole[name] for name in facts}, whole["result"]) == (facts, entry)
     for row, of_class in zip(found["curves"]["per_class"], entry["per_class"], strict=True):
         assert {name: row[name] for name in ("label", "at_score", "precision_at_recall")} == {
             name: of_class[name] for name in ("label", "at_score", "precision_at_recall")

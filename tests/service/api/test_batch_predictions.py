@@ -88,7 +88,7 @@ def test_submission_is_a_job_of_its_kind_with_the_version_that_an_alias_points_t
     assert job["config"] == {
         "folder": "photos", "classes": ["scene 1"], "threshold": "best", "model": model, "version": 1
     }  # fmt: skip
-    assert job["resources"] == {"cpus": 4, "gpus": 0, "nodes": 1, "timeout_s": 60}
+    assert job["resources"] == {"cpus": 4, "gpus": 0, "gpu_type": None, "nodes": 1, "timeout_s": 60}
     assert [row["id"] for row in rest.get("/v1/jobs", params={"kind": "batch_prediction"}).json()["jobs"]] == [
         job["id"]
     ]

@@ -54,7 +54,7 @@ def test_dry_run_reports_what_the_job_would_train(settings: Settings, serve: Ser
     outcome = answer.json()
     assert outcome["config"]["model"]["optimizer"]["name"] == "adamw"
     assert list(outcome["config"]["data"]["sources"]["shapes"]["labels"][0]["classes"]) == ["\U0001f600\x7f\u2028"]
-    assert outcome["resources"] == {"cpus": 1, "gpus": 0, "nodes": 1, "timeout_s": None}
+    assert outcome["resources"] == {"cpus": 1, "gpus": 0, "gpu_type": None, "nodes": 1, "timeout_s": None}
     parameters = {stage["stage"]: stage["parameters"] for stage in outcome["stages"]}
     assert set(parameters) == {"c3", "c4", "c5", "neck", "heads"}
     assert outcome["trainable"] == [{"epoch": 0, "stages": sorted(parameters), "parameters": sum(parameters.values())}]

@@ -61,7 +61,7 @@ def test_export_is_a_job_of_its_kind(rest: httpx2.Client) -> None:
     assert (job["kind"], job["name"], job["priority"]) == ("export", NAME, 2)
     expected = {"to": "openvino", "precision": "int8", "max_drop": 0.02, "model": NAME, "version": 1}
     assert job["config"] == expected
-    assert job["resources"] == {"cpus": 4, "gpus": 0, "nodes": 1, "timeout_s": None}
+    assert job["resources"] == {"cpus": 4, "gpus": 0, "gpu_type": None, "nodes": 1, "timeout_s": None}
     as_job = rest.post("/v1/jobs", json={"kind": "export", "config": expected})
     assert (as_job.status_code, as_job.json()["config"]) == (202, expected)
 

@@ -23,14 +23,20 @@ def test_submitted_job_is_queued_and_found_at_its_location(api: httpx2.Client, d
     assert answer.status_code == 202
     job = answer.json()
     assert (job["status"], job["name"], job["priority"], job["config"]) == ("queued", "shapes", 3, document)
-    assert job["resources"] == {"cpus": 2, "gpus": 0, "nodes": 1, "timeout_s": None}
+    assert job["resources"] == {"cpus": 2, "gpus": 0, "gpu_type": None, "nodes": 1, "timeout_s": None}
     assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
     assert api.get(answer.headers["location"]).json() == job
 
 
 def test_job_gets_the_requested_resources(api: httpx2.Client, submit: Submit) -> None:
     job_id = submit(resources={"cpus": 1, "timeout_s": 60})
-    assert api.get(f"/v1/jobs/{job_id}").json()["resources"] == {"cpus": 1, "gpus": 0, "nodes": 1, "timeout_s": 60.0}
+    assert api.get(f"/v1/jobs/{job_id}").json()["resources"] == {
+        "cpus": 1,
+        "gpus": 0,
+        "gpu_type": None,
+        "nodes": 1,
+        "timeout_s": 60.0,
+    }
 
 
 def test_request_beyond_the_capacity_is_rejected_with_the_capacity(

@@ -166,6 +166,18 @@ def test_driver_of_several_nodes_holds_no_resources_and_gets_those_of_each_node(
     assert executor.poll(on_two_nodes.folder).kind == "pending"
 
 
+def test_type_of_gpus_is_a_label_of_nodes(
+    executor: RayExecutor, table: RayTable, spec: AttemptSpec, on_two_nodes: AttemptSpec
+) -> None:
+    table.nodes[0] = {**table.nodes[0], "labels": {"ray.io/accelerator-type": "A100"}}
+    assert executor.capacity()["gpu_type_A100"] == 1
+    executor.start(AttemptSpec(**{**vars(spec), "gpu_type": "A100"}))
+    assert table.jobs[name_of(spec)]["entrypoint_label_selector"] == {"ray.io/accelerator-type": "A100"}
+    table.jobs.clear()
+    executor.start(AttemptSpec(**{**vars(on_two_nodes), "gpu_type": "A100"}))
+    assert table.jobs[name_of(spec)]["entrypoint"].endswith(f"ray.group_driver {spec.folder} 2 2 1 A100")
+
+
 def test_attempt_on_two_nodes_has_exited_once_both_have(
     executor: RayExecutor, table: RayTable, on_two_nodes: AttemptSpec
 ) -> None:

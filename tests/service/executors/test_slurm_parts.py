@@ -3,6 +3,7 @@
 import json
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,9 @@ def test_of_several_jobs_of_an_attempt_the_one_that_runs_counts() -> None:
 def test_resources_of_nodes_in_several_partitions_count_once() -> None:
     text = "n1|8|gpu:a100:4(S:0-1),gpu:2,mps:400\nn1|8|gpu:a100:4(S:0-1),gpu:2,mps:400\nn2|16|(null)\n"
     found = parse_sinfo(text)
-    assert found == {"cpus": 24, "gpus": 6, "nodes": 2, "largest_node_cpus": 16, "largest_node_gpus": 6}
+    assert found == {
+        "cpus": 24, "gpus": 6, "nodes": 2, "largest_node_cpus": 16, "largest_node_gpus": 6, "gpu_type_a100": 4,
+    }  # fmt: skip
     assert set(parse_sinfo("").values()) == {0}
 
 
@@ -124,6 +127,7 @@ def test_job_on_two_nodes_has_one_task_with_its_share_on_each(folder: Path) -> N
     assert {"--nodes=1", "--relative=1", "--ntasks=1", *each} <= set(words[:divider])
     assert words[divider:] == ("--", "train")
     assert command_of(spec_of(folder)) == ("train",)
+    assert "--gres=gpu:a100:2" in sbatch_arguments(replace(on_two_nodes(folder), gpu_type="a100"), ())
 
 
 def test_only_a_job_on_several_nodes_gets_variables_of_slurm(folder: Path) -> None:

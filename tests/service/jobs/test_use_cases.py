@@ -1,6 +1,7 @@
 """The use cases of jobs over a real store, without HTTP."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,25 @@ def test_job_of_more_nodes_than_the_executor_has_is_rejected(jobs: Jobs, small: 
     ]
 
 
+def test_job_may_choose_the_type_of_its_gpus(
+    store: JobStore, settings: Settings, datasets: DatasetStore, small: Document
+) -> None:
+    jobs = Jobs(store, settings, {"cpus": 8, "gpus": 4, "gpu_type_a100": 1, "gpu_type_v100": 3}, datasets)
+    chosen = JobSubmission(small, resources={"gpus": 2}, gpu_type="v100")
+    assert jobs.submit(LOCAL_USER, chosen)[0].job.gpu_type == "v100"
+    messages = {
+        ("h100", 1): "got 'h100'; choose one of a100, v100",
+        ("a100", 0): "got 'a100', but the job requests no GPU; set gpus too",
+        ("a100", 2): "got 'a100', of which this server has 1, but the job needs 2",
+    }
+    for (gpu_type, gpus), message in messages.items():
+        with pytest.raises(InvalidJob) as error:
+            jobs.check(LOCAL_USER, replace(chosen, gpu_type=gpu_type, resources={"gpus": gpus}))
+        assert [(p.path, p.message) for p in error.value.problems] == [(("resources", "gpu_type"), message)]
+    with pytest.raises(InvalidJob, match="the executor of this server knows no types"):
+        Jobs(store, settings, {"cpus": 8, "gpus": 4}, datasets).check(LOCAL_USER, chosen)
+
+
 def test_check_stores_nothing(jobs: Jobs, store: JobStore, submission: JobSubmission) -> None:
     new = jobs.check(LOCAL_USER, submission)
     assert (new.name, new.cpus, new.gpus) == (submission.config["name"], 2, 1)
@@ -190,6 +210,19 @@ def test_job_that_exceeds_the_capacity_is_not_retried(
     fail(job_id)
     with pytest.raises(InvalidJob, match=r"resources\.gpus: got 1, but this server has 0 for"):
         Jobs(store, settings, {"cpus": 4}, datasets).retry(LOCAL_USER, job_id)
+
+
+def test_job_on_all_cores_of_two_nodes_is_retried_while_there_are_two(
+    store: JobStore, settings: Settings, datasets: DatasetStore, small: Document, fail: Fail
+) -> None:
+    capacity = {"cpus": 8, "gpus": 0, "nodes": 2, "largest_node_cpus": 4, "largest_node_gpus": 0}
+    jobs = Jobs(store, settings, capacity, datasets)
+    document = {**small, "trainer": {**small["trainer"], "num_nodes": 2}}
+    job_id = submit(jobs, JobSubmission(document))
+    fail(job_id)
+    assert jobs.retry(LOCAL_USER, job_id)[0].job.resources == {"cpus": 8, "gpus": 0, "nodes": 2}
+    with pytest.raises(InvalidJob, match=r"resources\.nodes: got 2, but a job of this server runs on at most 1"):
+        Jobs(store, settings, {**capacity, "nodes": 1}, datasets).retry(LOCAL_USER, job_id)
 
 
 def test_deleted_job_is_gone_with_its_folder(
