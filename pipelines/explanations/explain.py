@@ -16,7 +16,7 @@ from pipelines.data.loading.collate import Collate
 from pipelines.data.loading.sample import ImageInfo, Sample
 from pipelines.explanations.chosen_row import ChosenRow, ExplanationUnusable, choose_row, choose_task
 from pipelines.explanations.methods import BY_NAME
-from pipelines.explanations.scored_images import ScoredImages
+from pipelines.explanations.score_network import ScoreNetwork
 from pipelines.inference.network import TorchNetwork
 from pipelines.inference.predictor import Predictor
 from pipelines.spec.explanation import (
@@ -85,7 +85,7 @@ def explain(
     target = find_target(predictor, image, request, reference)
     method = _method(request, target.followed)
     steps = (request.steps or DEFAULT_STEPS[method]) if method in DEFAULT_STEPS else None
-    scored = ScoredImages(network.model, target.head, target.followed, before_pass)
+    scored = ScoreNetwork(network.model, target.head, target.followed, before_pass)
     started = time.monotonic()
     pixels = image.image[None].to(network.device).float().requires_grad_()
     values = BY_NAME[method](scored, pixels, steps or 0).detach().float().cpu().numpy()

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from backbones.fpn import FPN
 from heads.base import LevelSpec
-from pipelines.explanations.scored_images import ScoredImages
+from pipelines.explanations.score_network import ScoreNetwork
 from pipelines.spec.explanation import ExplanationMethod
 
 BATCH = 8
@@ -23,7 +23,7 @@ WINDOW_STEPS = 2
 """Side of the occluded window in steps: each pixel that is not at the border is in four windows."""
 
 
-def gradcam(scored: ScoredImages, image: Tensor, steps: int) -> Tensor:
+def gradcam(scored: ScoreNetwork, image: Tensor, steps: int) -> Tensor:
     """Return what the cells of the followed level contribute, at the resolution of the image; `steps` has no effect.
 
     Of a score of the whole map, this is Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391): channels are weighted by
@@ -42,7 +42,7 @@ def gradcam(scored: ScoredImages, image: Tensor, steps: int) -> Tensor:
     return cells_to_pixels(cells.detach(), specs[scored.followed.level], (height, width))
 
 
-def occlusion(scored: ScoredImages, image: Tensor, steps: int) -> Tensor:
+def occlusion(scored: ScoreNetwork, image: Tensor, steps: int) -> Tensor:
     """Return by how much the score falls if a gray window covers a pixel, as a mean over the windows that do.
 
     Zeiler and Fergus 2013, arXiv 1311.2901, section 4.2. The window has the mean color of the training images, a side
@@ -61,7 +61,7 @@ def occlusion(scored: ScoredImages, image: Tensor, steps: int) -> Tensor:
     return fallen[0, 0]
 
 
-def integrated_gradients(scored: ScoredImages, image: Tensor, steps: int) -> Tensor:
+def integrated_gradients(scored: ScoreNetwork, image: Tensor, steps: int) -> Tensor:
     """Return the share of each pixel in the difference between the score of the image and that of a gray image.
 
     Sundararajan, Taly, Yan 2017, arXiv 1703.01365: gradients are integrated along the straight line between both, by
@@ -73,7 +73,7 @@ def integrated_gradients(scored: ScoredImages, image: Tensor, steps: int) -> Ten
     return shares[0].sum(dim=0)
 
 
-Method = Callable[[ScoredImages, Tensor, int], Tensor]
+Method = Callable[[ScoreNetwork, Tensor, int], Tensor]
 """Takes the score, the image (1, 3, h, w) float32 from 0 to 255, which requires a gradient, and the steps."""
 
 BY_NAME: dict[ExplanationMethod, Method] = {
@@ -93,5 +93,5 @@ def cells_to_pixels(cells: Tensor, spec: LevelSpec, size_hw: tuple[int, int]) ->
     return functional.grid_sample(cells, grid, mode="bilinear", padding_mode="border", align_corners=False)[0, 0]
 
 
-def _gray(scored: ScoredImages, image: Tensor) -> Tensor:
+def _gray(scored: ScoreNetwork, image: Tensor) -> Tensor:
     return (scored.model.mean * 255).expand_as(image)

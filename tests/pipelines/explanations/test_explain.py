@@ -15,7 +15,7 @@ from pipelines.explanations.chosen_row import ExplanationUnusable
 from pipelines.explanations.explain import ExplainedTarget, explain, find_target
 from pipelines.explanations.methods import BATCH, BY_NAME, cells_to_pixels
 from pipelines.explanations.picture import draw_explanation
-from pipelines.explanations.scored_images import ScoredImages
+from pipelines.explanations.score_network import ScoreNetwork
 from pipelines.inference.network import TorchNetwork
 from pipelines.inference.predictor import Predictor
 from pipelines.model import build_model
@@ -145,7 +145,7 @@ def test_other_random_weights_give_another_map(
 
         def map_in(other: Predictor, task: str = task, target: ExplainedTarget = target) -> np.ndarray:
             model = other.network.model  # type: ignore[attr-defined]
-            scored = ScoredImages(model, model.heads[task], target.followed, lambda: None)
+            scored = ScoreNetwork(model, model.heads[task], target.followed, lambda: None)
             return BY_NAME[method](scored, sample.image[None].float().requires_grad_(), 6).detach().numpy()
 
         own = map_in(predictor)

@@ -14,7 +14,7 @@ from pipelines.data.loading.sample import padded_size
 from pipelines.model import MultiTaskModel
 
 
-class ScoredImages(nn.Module):
+class ScoreNetwork(nn.Module):
     """The followed score of versions of one image.
 
     Args:
