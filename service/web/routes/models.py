@@ -6,6 +6,7 @@ from typing import Annotated, Any, get_args
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import HTMLResponse
 
+from service.rest.explanation_schemas import ExplanationView
 from service.rest.export_schemas import VersionExportRequest
 from service.web.calls import RestCalls, RestDep
 from service.web.page import PageRoute, render
@@ -20,6 +21,8 @@ PROMOTIONS = 50
 """Number of moves of aliases on the page of a model."""
 FORMATS, PRECISIONS = (get_args(VersionExportRequest.model_fields[field].annotation) for field in ("to", "precision"))
 """Choices of an export; REST says which combinations are possible."""
+METHODS = get_args(ExplanationView.model_fields["method"].annotation)
+"""Methods of explanations."""
 
 
 @router.get("/models")
@@ -61,7 +64,7 @@ async def get_version(name: str, version: Number, request: Request, rest: RestDe
     found, exports, tag = await asyncio.gather(rest.get(path), rest.get(f"{path}/exports"), _tag(rest, name, CHAMPION))
     return render(
         request, "model_version.html", version=found, exports=exports["exports"], champion=CHAMPION, champion_tag=tag,
-        formats=FORMATS, precisions=PRECISIONS,
+        formats=FORMATS, precisions=PRECISIONS, methods=METHODS,
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 // Predictions of a version for an image of the reader: boxes over the image, and the same as text.
 
 import { showProblem } from "/static/app.js";
+import { explain } from "/static/explain.js";
 
 const part = document.getElementById("try");
 const drop = part.querySelector(".drop");
@@ -15,8 +16,9 @@ const sliderText = document.getElementById("try-threshold-text");
 const SHOWN_LABELS = 10;
 const SHOWN_NEIGHBORS = 3;
 
-/** The answer that is shown; undefined before the first. */
+/** The answer that is shown, and its image; undefined before the first. */
 let shown;
+let shownPicture;
 /** Embeddings of the image before, by task. */
 let earlier = {};
 
@@ -88,7 +90,7 @@ async function show(picture, content) {
   // A model may have been trained on images as they are stored, without the rotation that their EXIF data ask for.
   if (image.naturalWidth !== width && image.naturalWidth === height) image.classList.add("as-stored");
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  shown = content;
+  [shown, shownPicture] = [content, picture];
   drawTasks();
   result.hidden = false;
 }
@@ -128,6 +130,9 @@ function listOf(task, items, lineOf) {
   items.forEach((item, index) => {
     const line = make("li", "", { "data-task": task, "data-index": index });
     line.append(...lineOf(item, index, items));
+    const button = make("button", "Explain", { type: "button", class: "quiet" });
+    button.addEventListener("click", () => explain(part.dataset.explain, shownPicture, task, index, item.label ?? task));
+    line.append(button);
     if (item.bbox_xywh) line.dataset.score = item.score;
     list.append(line);
   });

@@ -10,8 +10,8 @@ import psutil
 import pytest
 import yaml
 
-from tests.rest_story import QUICK, served, zipped_data
-from tests.service.web.browsing import Tab
+from tests.rest_story import QUICK, picture, served, zipped_data
+from tests.service.web.browsing import Tab, narrow_and_dark, opened_tab
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 LIMIT_MS = 300_000.0
@@ -77,6 +77,40 @@ def test_reader_submits_a_job_and_watches_it_to_its_end(service: tuple[str, str]
     page.locator(".jobs .status.succeeded").first.wait_for(timeout=LIMIT_MS)
     page.get_by_text("No connection").wait_for(state="hidden")
     tab.expects_failed_requests = False
+
+    # Its results: the worst image, and another threshold.
+    (job,) = page.locator("tr[id^=job-]").evaluate_all("rows => rows.map(row => row.id.slice(4))")
+    tab.open(f"{url}/jobs/{job}/results")
+    page.locator("main a[href*='/results/']").first.click()
+    page.locator("button.picture").first.click()
+    assert page.locator("#large img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
+    page.get_by_role("button", name="Close").click()
+    page.get_by_label("Threshold", exact=True).first.fill("0.2")
+    page.get_by_text("Above 0.20").wait_for()
+
+    # Its model: a prediction for a file, and what it depends on.
+    tab.open(f"{url}/models/shapes/1")
+    file = {"name": "one.png", "mimeType": "image/png", "buffer": picture(1)}
+    page.get_by_label("Drop an image here").set_input_files([file])
+    page.get_by_text(re.compile("Version 1 on torch")).wait_for(timeout=LIMIT_MS)
+    page.locator("#try-threshold").fill("0")
+    page.get_by_role("button", name="Explain").first.click()
+    page.get_by_alt_text("The image with the parts").wait_for(timeout=LIMIT_MS)
+    page.get_by_role("button", name="Close").click()
+
+    # Every page works in a small window, in the other theme, and for everybody.
+    state = page.context.storage_state()
+    task = page.request.get(f"{url}/v1/jobs/{job}/results").json()["tasks"].popitem()[0]
+    with opened_tab(page.context.browser, storage_state=state, **narrow_and_dark()) as small:
+        for path in (
+            "/", "/jobs/new", f"/jobs/{job}", f"/jobs/{job}/results", f"/jobs/{job}/results/{task}", "/models",
+            "/models/shapes", "/models/shapes/1", "/datasets", f"/datasets/{dataset['reference'].replace('@', '/')}",
+            f"/compare?jobs={job}", "/sweeps", "/system",
+        ):  # fmt: skip
+            small.open(f"{url}{path}")
+            small.page.wait_for_load_state("networkidle")
+            assert small.violations() == [], path
+            assert small.widest_px() <= small.page.viewport_size["width"], path
 
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url(f"{url}/login")

@@ -115,7 +115,7 @@ def test_reader_finds_the_images_behind_a_number(browser: Any, site: httpx2.Clie
     large = page.locator("#large")
     assert large.is_visible()
     assert "label box: missed" in large.inner_text()
-    page.wait_for_function("document.querySelector('#large img').naturalWidth === 64")
+    assert page.locator("#large img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
     assert large.locator("rect.truth").is_visible()
     page.keyboard.press("Escape")
     page.locator("#show-truth").uncheck()
