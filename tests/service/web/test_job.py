@@ -17,6 +17,7 @@ from service.store.leases import LeasedStore
 from service.store.records import Job, NewJob
 from service.web.marked_yaml import marked_yaml
 from tests.service.api.servers import LiveApi
+from tests.service.web.browsing import narrow_and_dark, opened_tab
 from tests.service.web.conftest import settings_below
 
 HOSTILE = '"><script>alert(1)</script>\u202egnp'
@@ -183,6 +184,24 @@ def test_lines_of_a_document_that_differ_are_marked_with_those_that_lead_to_them
     lines = marked_yaml(document, {"/model/k~1b", "/model/text", "/list/1/b"})
     assert [line.text for line in lines if not line.is_different] == ["name: a", "  c: null", "- a: 1"]
     assert [line.text for line in lines if line.is_different][:4] == ["model:", "  k/b:", "  - 1", "  - 2"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("options", [{}, narrow_and_dark()], ids=["wide-light", "narrow-dark"])
+def test_page_of_a_job_is_accessible_and_fits_the_window(
+    options: dict[str, Any], site: httpx2.Client, service: Supervision, browser: Any
+) -> None:
+    running = service.learn(service.learn(service.run("w" * 64, {"name": "x"}, "fit"), 1, 0.5), 2, 0.25)
+    failed = service.run("failed")
+    service.leases.end_attempt(failed, "failed", 65, HOSTILE)
+    service.leases.move(failed, JobStatus.FAILED, failure=(FailureKind.NUMERICS, HOSTILE))
+    with opened_tab(browser, **options) as tab:
+        for path in (f"/jobs/{running.id}", f"/jobs/{failed.id}", f"/jobs/{service.queue('q').id}", "/?name=failed"):
+            tab.open(f"{site.base_url}{path}")
+            if path.endswith(running.id):
+                tab.page.locator("figure output").first.wait_for()
+            assert tab.violations() == [], path
+            assert tab.widest_px() <= tab.page.viewport_size["width"], path
 
 
 @pytest.mark.integration
