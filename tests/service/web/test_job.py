@@ -152,6 +152,22 @@ def test_environment_of_a_run_is_shown_as_far_as_its_files_have_it(
     assert "<code>abc</code>" in page
 
 
+def test_job_links_to_its_data_its_run_and_the_job_that_it_repeats(
+    site: httpx2.Client, service: Supervision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example")
+    config = {"model": "shapes", "version": 1, "dataset": "shapes@123456789abc"}
+    new = NewJob("linked", config, 0, 2, 1, 60.0, "0123456789ab", "batch_prediction", num_nodes=2)
+    job = service.leases.claim(service.store.submit(new)[0].id, ["0"])
+    assert job is not None
+    service.leases.set_mlflow_run(job, "abc")
+    page = site.get(f"/jobs/{job.id}").text
+    assert 'href="/datasets/shapes/123456789abc"' in page
+    assert 'href="https://mlflow.example/#/runs/abc"' in page
+    assert 'href="/jobs/0123456789ab"' in page
+    assert "2 nodes, each 2 CPU cores, 1 GPU, at most 1 min" in page
+
+
 def test_failed_job_says_what_to_do_and_strangers_text_stays_text(
     site: httpx2.Client, service: Supervision, web_settings: Settings
 ) -> None:
