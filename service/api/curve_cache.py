@@ -1,6 +1,7 @@
 """Curves of jobs, kept in the memory of the API process, so that each request reads only new events. Torch-free."""
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -11,6 +12,8 @@ from service.store.jobs import JobStore
 
 _EVENTS_AT_ONCE = 500
 """The event loop adds this number of events in a few milliseconds."""
+READ_S = 1.0
+"""Seconds after which a request returns what has been read; 100,000 events take several."""
 MAX_KEPT_POINTS = 2_000_000
 """Largest number of points of all jobs, about 64 MiB; the curves of jobs that were not read for the longest time go."""
 _POINTS_OF_A_JOB = 1000
@@ -37,7 +40,8 @@ class CurveCache:
     async def read(self, job_id: str, max_points: int, names: Sequence[str] = ()) -> bytes:
         """Return the response with the curves of a job as they are now; raises NoAnswer, or StoreUnavailable.
 
-        What was read before an error is kept, so that the next request continues there.
+        The first requests for a job with many events return only the first ones. What was read, also before an error,
+        is kept, so that the next request continues there.
 
         Args:
             max_points: maximum number of points of a curve.
@@ -45,15 +49,17 @@ class CurveCache:
         """
         entry = self._entries.setdefault(job_id, _Entry())
         self._entries.move_to_end(job_id)
-        curves = entry.curves
+        curves, end = entry.curves, time.monotonic() + READ_S
         # Only this coroutine changes the curves: a thread whose caller has given up may still be at work.
         async with entry.lock:
             is_full = True
-            while is_full:
+            while is_full:  # at least once, so that each request makes progress
                 events = await self._threads.run(self._store.events, job_id, curves.last_seq, _EVENTS_AT_ONCE)
                 curves.add(events)
                 is_full = len(events) == _EVENTS_AT_ONCE
-            content = await self._threads.run(_response, curves, max_points, names)
+                if time.monotonic() > end:
+                    break
+            content = await self._threads.run(_response, curves, max_points, names, not is_full)
         self._drop_oldest()
         return content
 
@@ -65,8 +71,11 @@ class CurveCache:
             total -= sizes[job_id]
 
 
-def _response(curves: JobCurves, max_points: int, names: Sequence[str]) -> bytes:
+def _response(curves: JobCurves, max_points: int, names: Sequence[str], is_complete: bool) -> bytes:
     found = CurvesOfJob(
-        curves=curves.view(max_points, names), num_omitted=curves.num_omitted, next_after=curves.last_seq
+        curves=curves.view(max_points, names),
+        num_omitted=curves.num_omitted,
+        next_after=curves.last_seq,
+        is_complete=is_complete,
     )
     return found.model_dump_json().encode()

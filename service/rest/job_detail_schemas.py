@@ -24,6 +24,7 @@ class CurvesOfJob(Answer):
     )
     num_omitted: int = Field(description="number of names without a curve, because the job reports too many")
     next_after: int = Field(description="value of `after` for events that are not part of the curves yet")
+    is_complete: bool = Field(description="false: the job has many more events; the next request reads on")
 
 
 class DocumentOfJob(Answer):

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
-from service.states import TERMINAL
+from service.states import TERMINAL, JobStatus
 from service.web.calls import RestCalls, RestDep
 from service.web.marked_yaml import marked_yaml
 from service.web.page import PageRoute, render
@@ -20,9 +20,9 @@ TABLE_POINTS = 100
 async def get_job(job_id: str, request: Request, rest: RestDep) -> HTMLResponse:
     """Return the page of a job; requests of its live part get no more than that."""
     place = f"/v1/jobs/{job_id}"
-    is_part = request.headers.get("hx-target") == "live"
     job, found = await asyncio.gather(rest.get(place), rest.get(f"{place}/curves", {"max_points": TABLE_POINTS}))
-    constant = None if is_part else await _constant(rest, place, job)
+    is_part = request.headers.get("hx-target") == "live"
+    has_own_result = job["status"] == JobStatus.SUCCEEDED and job["kind"] != "fit"
     return render(
         request,
         "job.html",
@@ -30,12 +30,13 @@ async def get_job(job_id: str, request: Request, rest: RestDep) -> HTMLResponse:
         curves=found["curves"],
         num_omitted=found["num_omitted"],
         is_over=job["status"] in TERMINAL,
-        constant=constant,
+        result=await rest.get_or_none(f"{place}/results") if has_own_result else None,
+        constant=None if is_part else await _constant(rest, place, job),
     )
 
 
 async def _constant(rest: RestCalls, place: str, job: dict[str, Any]) -> dict[str, Any]:
-    """Return what the page shows and does not refresh: the document, the environment and the data."""
+    """Return what changes only with the stage of the job: the document, the environment and the data."""
     number = job["attempt"]
     document, process, inputs, data_report, result = await asyncio.gather(
         rest.get(f"{place}/document"),
@@ -51,7 +52,6 @@ async def _constant(rest: RestCalls, place: str, job: dict[str, Any]) -> dict[st
         "inputs": inputs or {},
         "data_report": data_report or {},
         "versions": (result or {}).get("versions", {}),
-        "has_result": result is not None,
     }
 
 

@@ -172,7 +172,8 @@ async function load() {
     for (const [name, { steps, values }] of Object.entries(found.curves)) curves.set(name, { steps, values });
     lastSeq = found.next_after;
     draw();
-    follow();
+    if (found.is_complete) follow();
+    else load();
   } catch {
     loadLater();
   }

@@ -66,7 +66,7 @@ async function run() {
   try {
     if (!document.hidden) found = await readNew();
     if (wasOver && !found && !document.hidden) {
-      if (!box.children.length) append("The log is empty.", "separator");
+      if (!box.children.length) append("The log is empty.", "info");
       return;
     }
   } catch {

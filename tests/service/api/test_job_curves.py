@@ -116,6 +116,18 @@ def test_requests_read_only_new_events(
     assert newest["next_after"] == answer.json()["next_after"] + 1
 
 
+def test_first_requests_for_many_events_read_on_from_each_other(
+    api: httpx2.Client, running_job: Callable[[], Job], record: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curve_cache, "READ_S", -1.0)
+    job = record(running_job(), range(1200), loss=1.0)
+    found = [api.get(f"/v1/jobs/{job.id}/curves").json() for _ in range(3)]
+    assert [answer["is_complete"] for answer in found] == [False, False, True]
+    last = [answer["curves"]["loss"]["steps"][-1] for answer in found]
+    assert last == sorted(last)
+    assert last[-1] == 1199
+
+
 def test_curves_of_jobs_that_nobody_reads_leave_the_memory(
     api: httpx2.Client, running_job: Callable[[], Job], record: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """The page of a job."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +93,62 @@ def test_live_part_is_answered_without_the_rest(site: httpx2.Client, service: Su
     assert 'id="live"' in part
     assert 'id="log"' not in part
     assert "Complete document" not in part
+
+
+def test_result_of_a_batch_prediction_is_on_its_page(
+    site: httpx2.Client, service: Supervision, web_settings: Settings
+) -> None:
+    job = service.run("predicted")
+    folder = web_settings.run_dir(job.id)
+    folder.mkdir(parents=True)
+    images = {"total": 9, "predicted": 7, "failed": 2, "damaged": 1}
+    tasks = {"boxes": {"kind": "detection", "num_rows": 1, "files": ["predictions/boxes.csv"]}}
+    (folder / "result.json").write_text(json.dumps({"images": images, "tasks": tasks}), encoding="utf-8")
+    assert "<h2>Predictions</h2>" not in site.get(f"/jobs/{job.id}").text
+    service.succeed(job)
+    page = site.get(f"/jobs/{job.id}").text
+    assert "7 of 9 images were predicted, <strong>2 were not</strong>" in page
+    assert f'<bdi>boxes</bdi>: 1 row, <a href="/v1/jobs/{job.id}/predictions/boxes" download>' in page
+    assert f"/jobs/{job.id}/results" not in page, "the page with results is about trainings"
+
+
+def test_result_of_an_export_is_on_its_page(site: httpx2.Client, service: Supervision, web_settings: Settings) -> None:
+    job = service.run("exported", {"model": "shapes", "version": 3, "runtime": "onnx"}, "export")
+    folder = web_settings.run_dir(job.id)
+    folder.mkdir(parents=True)
+    export = {
+        "runtime": "onnx", "precision": "int8", "size_bytes": 2048,
+        "metrics": {"val/boxes/AP": {"torch": 0.5, "variant": None}},
+        "latency": {"torch_ms": 20, "runtime_ms": 5}, "gate": {"reasons": ["AP falls by 0.1"]}, "servable": False,
+    }  # fmt: skip
+    result = {"model": "shapes", "version": 3, "export": export, "versions": {"torch": "2.15.0"}}
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    service.succeed(job)
+    page = " ".join(site.get(f"/jobs/{job.id}").text.split())
+    assert "<strong>is not served</strong>: AP falls by 0.1." in page
+    assert "20.0 ms in torch and 5.0 ms in the export" in page
+    assert '<td class="number">0.500</td><td class="number">\N{EN DASH}</td>' in page
+
+
+def test_environment_of_a_run_is_shown_as_far_as_its_files_have_it(
+    site: httpx2.Client, service: Supervision, web_settings: Settings
+) -> None:
+    job = service.run("equipped")
+    attempt = web_settings.run_dir(job.id) / "attempts" / "1"
+    attempt.mkdir(parents=True)
+    (attempt / "run.json").write_text('{"pid": 1}', encoding="utf-8")
+    page = site.get(f"/jobs/{job.id}").text
+    assert "<h2>Environment and data</h2>" in page
+    assert "<dt>Machine</dt>" not in page
+    (attempt / "run.json").write_text('{"pid": 1, "host": "node-3"}', encoding="utf-8")
+    (attempt.parents[1] / "inputs.json").write_text('{"data": "/data/x", "weights": "default"}', encoding="utf-8")
+    report = {"num_errors": 0, "num_warnings": 2, "fingerprints": {"train": "abc"}}
+    (attempt.parents[1] / "data_report.json").write_text(json.dumps(report), encoding="utf-8")
+    page = site.get(f"/jobs/{job.id}").text
+    assert "<bdi>node-3</bdi>, attempt 1" in page
+    assert "<bdi>/data/x</bdi>" in page
+    assert "0 errors, 2 warnings" in page
+    assert "<code>abc</code>" in page
 
 
 def test_failed_job_says_what_to_do_and_strangers_text_stays_text(
