@@ -7,7 +7,7 @@ import pytest
 from tests.bench import scale
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_queue_and_lists_are_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     few = ["--database", "sqlite", "--jobs", "300", "--claims", "10", "--latencies", "1"]
