@@ -33,18 +33,21 @@ from service.api.routes import (
     health,
     job_details,
     jobs,
+    keys,
     model_versions,
     models,
     predictions,
     result_images,
     results,
     sweeps,
+    system,
     worst,
 )
 from service.api.thread_pools import ThreadPools, Work
 from service.api.url_characters import NoNulCharacters
 from service.executors.registry import capacity_of_service
 from service.jobs.use_cases import Jobs
+from service.keys.use_cases import Keys
 from service.rest.problems import add_handlers
 from service.settings import Settings
 from service.store.api_keys import KeyStore
@@ -75,7 +78,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.engine = engine
         app.state.store = JobStore(engine)
         app.state.pools = pools = ThreadPools(settings)
-        ring = KeyRing(KeyStore(engine), pools[Work.KEYS], settings.key_cache_s)
+        app.state.keys = Keys(key_store := KeyStore(engine))
+        ring = KeyRing(key_store, pools[Work.KEYS], settings.key_cache_s)
         app.state.audit = AuditLog(engine)
         app.state.authenticator = Authenticator(ring, settings)
         app.state.dry_runs = DryRuns(settings, pools[Work.CHECKS])
@@ -131,6 +135,8 @@ def create_app(settings: Settings) -> FastAPI:
         datasets,
         catalog,
         audit,
+        keys,
+        system,
     ):
         app.include_router(routes.router, dependencies=checks)
     # Probes and scrapers may add parameters of their own.

@@ -25,6 +25,7 @@ def dataset_view(details: DatasetDetails) -> DatasetView:
         splits=checked.splits,
         tasks=checked.tasks,
         findings=checked.findings,
+        finding_groups=checked.finding_groups,
         num_errors=checked.num_errors,
         num_warnings=checked.num_warnings,
         num_thumbnails=checked.num_thumbnails,

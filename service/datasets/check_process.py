@@ -10,10 +10,10 @@ import os
 import resource
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pipelines.base.errors import DISK_FULL_ERRNOS, ConfigError, ExitCode
 from pipelines.base.paths import IMAGE_SUFFIXES
@@ -25,15 +25,15 @@ from service.datasets.archives import extract_archive
 from service.datasets.errors import ArchiveInvalid, DatasetError
 from service.datasets.examination import Examination, examine
 from service.datasets.extraction import Extracted, ExtractionLimits
-from service.datasets.folder import ARCHIVES, CheckRequest, CheckSummary, ClassCount, DatasetFolder, TaskStatistics
+from service.datasets.folder import ARCHIVES, CheckRequest, CheckSummary, DatasetFolder
 from service.datasets.listing import list_folder
+from service.datasets.statistics import finding_groups, task_statistics
 from service.datasets.thumbnails import labeled_pictures, plain_pictures, write_thumbnails
 from service.disk_space import DiskAlmostFull, require_free_space
 from service.settings import Settings
 from service.storage.base import ArchiveDamaged, ArchiveKey, ArchiveMissing, StorageFull, StorageUnavailable
 from service.storage.opening import open_storage
 
-MAX_CLASSES = 1000
 MAX_PROBLEMS = 50
 
 
@@ -147,25 +147,12 @@ def _summary(
         **_sizes(extracted),
         num_images=sum(counts.in_index + counts.unlabeled for counts in found.report.images.values()),
         splits={split: len(records) for split, records in found.index.records.items()},
-        tasks=[_statistics(name, task) for name, task in report["tasks"].items()],
+        tasks=task_statistics(found.index, report["tasks"]),
         findings=report["findings"],
+        finding_groups=finding_groups(found.report, partial(_without_path, files=files)),
         num_errors=report["num_errors"],
         num_warnings=report["num_warnings"],
         num_thumbnails=write_thumbnails(folder, labeled_pictures(found.job, found.index)),
-    )
-
-
-def _statistics(name: str, task: Mapping[str, Any]) -> TaskStatistics:
-    classes = [
-        ClassCount(name=row["name"], num_labels={key: value for key, value in row.items() if key not in ("id", "name")})
-        for row in task["classes"]
-    ]
-    return TaskStatistics(
-        task=name,
-        kind=task["kind"],
-        num_labeled_images=task["images_and_boxes"]["labeled"],
-        num_classes=len(classes),
-        classes=classes[:MAX_CLASSES],
     )
 
 

@@ -56,6 +56,24 @@ class ClassCount(BaseModel):
     num_labels: dict[str, int] = Field(description="number of labels, by split")
 
 
+class SizeCount(BaseModel):
+    """Boxes of one range of sizes; the size of a box is the square root of its area."""
+
+    min_px: int = Field(description="smallest size")
+    max_px: int | None = Field(description="sizes are below it; null: unlimited")
+    num_boxes: dict[str, int] = Field(description="number of boxes, by split")
+
+
+class FindingGroup(BaseModel):
+    """The findings of one kind."""
+
+    kind: str = Field(description="name of the kind")
+    title: str = Field(description="the kind in words")
+    severity: Literal["error", "warning"] = Field(description="errors make a version invalid")
+    num_findings: int = Field(description="number of findings")
+    examples: list[str] = Field(description="at most 5 causes in words, the most frequent first")
+
+
 class TaskStatistics(BaseModel):
     """Labels of one task."""
 
@@ -64,6 +82,7 @@ class TaskStatistics(BaseModel):
     num_labeled_images: dict[str, int] = Field(description="number of images, by split")
     num_classes: int = Field(description="number of classes")
     classes: list[ClassCount] = Field(description="at most 1000; the report lists all")
+    box_sizes: list[SizeCount] = Field([], description="boxes by size; empty for tasks without boxes")
 
 
 class CheckSummary(BaseModel):
@@ -81,6 +100,7 @@ class CheckSummary(BaseModel):
     splits: dict[str, int] = Field({}, description="labeled images")
     tasks: list[TaskStatistics] = []
     findings: dict[str, int] = Field({}, description="number of findings by kind")
+    finding_groups: list[FindingGroup] = []
     num_errors: int = 0
     num_warnings: int = 0
     num_thumbnails: int = 0

@@ -60,6 +60,10 @@ class Keys:
         """Return all keys, oldest first."""
         return self._store.all()
 
+    def revoke_id(self, by: Principal, key_id: str) -> ApiKey:
+        """Revoke a key as `revoke` does; raises KeyUnknown if no key has this id."""
+        return self._store.revoke(key_id, by)
+
     def revoke(self, by: Principal, which: str) -> ApiKey:
         """Revoke a key: it stops working on all API processes within `key_cache_s`.
 

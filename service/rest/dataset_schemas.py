@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pipelines.base.names import Name
-from service.datasets.folder import TaskStatistics
+from service.datasets.folder import FindingGroup, TaskStatistics
 from service.rest.schemas import Answer, Page, Request
 from service.store.dataset_records import DatasetStatus
 
@@ -50,6 +50,9 @@ class DatasetView(DatasetSummary):
     splits: dict[str, int] = Field(description="number of labeled images")
     tasks: list[TaskStatistics] = Field(description="labels by class and split")
     findings: dict[str, int] = Field(description="number of findings of the data check by kind; see the report")
+    finding_groups: list[FindingGroup] = Field(
+        [], description="the findings by kind with examples, errors first; empty for checks by older programs"
+    )
     num_errors: int = Field(description="findings that make the version invalid")
     num_warnings: int = Field(description="findings that do not")
     num_thumbnails: int = Field(description="see `GET .../thumbnails/{index}`")

@@ -1,7 +1,7 @@
 """Requests of a page to the REST routes of the same application, in this process."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
@@ -49,14 +49,19 @@ class RestCalls:
     def __init__(self, request: Request) -> None:
         self._request = request
 
-    async def get(self, path: str, query: Query | None = None) -> Any:
-        """Return the JSON content of a resource; raises RestProblem."""
-        return (await self.send("GET", path, query)).json()
+    async def get(self, path: str, query: Query | None = None, *, accepted: Collection[int] = ()) -> Any:
+        """Return the JSON content of a resource, also with an accepted status; raises RestProblem."""
+        return (await self.send("GET", path, query, accepted=accepted)).json()
 
     async def get_or_none(self, path: str, query: Query | None = None) -> Any:
         """Return the JSON content of a resource; None if it does not exist (404). Raises RestProblem."""
+        answer = await self.send_or_none("GET", path, query)
+        return None if answer is None else answer.json()
+
+    async def send_or_none(self, method: str, path: str, query: Query | None = None) -> RestAnswer | None:
+        """Send a request; return None if the resource does not exist (404). Raises RestProblem."""
         try:
-            return await self.get(path, query)
+            return await self.send(method, path, query)
         except RestProblem as error:
             if error.problem.status != 404:
                 raise
@@ -69,11 +74,12 @@ class RestCalls:
         query: Query | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
+        accepted: Collection[int] = (),
     ) -> RestAnswer:
-        """Send a request, with a JSON body unless it is None; raises RestProblem."""
+        """Send a request, with a JSON body unless it is None; raises RestProblem, except for an accepted status."""
         content = b"" if body is None else json.dumps(body).encode()
         answer = await self._call(self._scope(method, path, query or {}, content, headers or {}), content)
-        if answer.status >= 400:
+        if answer.status >= 400 and answer.status not in accepted:
             raise RestProblem(_problem_of(answer))
         return answer
 

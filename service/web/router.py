@@ -2,9 +2,22 @@
 
 from fastapi import APIRouter
 
-from service.web.routes import docs, job, jobs, new_job, results, session, static
+from service.web.routes import (
+    compare,
+    datasets,
+    docs,
+    job,
+    jobs,
+    models,
+    new_job,
+    results,
+    session,
+    static,
+    sweeps,
+    system,
+)
 
-PAGES = (docs, jobs, new_job, results, session, static, job)
+PAGES = (compare, datasets, docs, jobs, models, new_job, results, session, static, sweeps, system, job)
 """The page of a job is the last one: its path matches other paths below `/jobs` too."""
 
 router = APIRouter()

@@ -40,7 +40,22 @@ function problemOf(answer) {
   }
 }
 
+/** Returns an address with values instead of the names in braces. */
+function filled(address, valueOf) {
+  return address.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(valueOf(name) ?? ""));
+}
+
 localize(document);
+
+document.body.addEventListener("htmx:configRequest", ({ detail }) => {
+  if (detail.verb === "get") return;
+  // Addresses may name fields of their form, which are not sent then: hx-put="/v1/.../aliases/{alias}".
+  detail.path = filled(detail.path, (name) => {
+    const value = detail.formData.get(name);
+    detail.formData.delete(name);
+    return value;
+  });
+});
 
 // A refreshed part keeps what the reader has opened, and the field in which they write.
 window.Idiomorph.defaults.ignoreActiveValue = true;
@@ -61,8 +76,10 @@ document.body.addEventListener("htmx:afterRequest", ({ detail, target }) => {
     if (isChange || document.querySelector("#problem [data-connection]")) showProblem();
     if (!isChange) return;
     const then = target.dataset.then;
-    const answer = detail.xhr.getResponseHeader("content-type")?.includes("json") ? JSON.parse(detail.xhr.responseText) : {};
-    if (then) window.location.assign(then.replaceAll("{id}", encodeURIComponent(answer.id ?? "")));
+    // An answer without content (204) has the type of the route nevertheless.
+    const isJson = detail.xhr.responseText && detail.xhr.getResponseHeader("content-type")?.includes("json");
+    const answer = isJson ? JSON.parse(detail.xhr.responseText) : {};
+    if (then) window.location.assign(filled(then, (name) => answer[name]));
     else window.htmx.trigger(document.body, "changed");
     return;
   }
@@ -81,6 +98,10 @@ window.htmx.defineExtension("json", {
     for (const input of element.querySelectorAll?.("input[type=number][name]") ?? []) {
       if (input.name in fields) fields[input.name] = Number(fields[input.name]);
     }
+    for (const input of element.querySelectorAll?.("input[type=date][name]") ?? []) {
+      if (fields[input.name] === "") delete fields[input.name];
+    }
+    for (const { name } of element.querySelectorAll?.("[data-list][name]") ?? []) fields[name] = parameters.getAll(name);
     return JSON.stringify(fields);
   },
 });

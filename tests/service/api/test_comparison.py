@@ -76,3 +76,27 @@ def test_comparison_has_limits_of_size_and_time(serve: Serve, settings: Settings
         answer = api.get("/v1/compare", params={"jobs": f"{job_id},{job_id}"})
         assert answer.status_code == 504
         assert "PYRAMIDION_COMPARE_TIMEOUT_S" in answer.json()["detail"]
+
+
+def test_documents_of_jobs_are_compared_with_defaults_once_all_have_started(
+    shared_api: httpx2.Client, shared_settings: Settings, document: Document
+) -> None:
+    other = {**document, "trainer": {**document["trainer"], "max_epochs": 2, "precision": "32-true"}}
+    ids = [str(shared_api.post("/v1/jobs", json={"config": one}).json()["id"]) for one in (document, other)]
+    path = f"/v1/compare/documents?jobs={','.join(ids)}"
+    fields = [
+        {"field": "trainer.max_epochs", "values": [1, 2]},
+        {"field": "trainer.precision", "values": [None, "32-true"]},
+    ]
+    assert shared_api.get(path).json() == {"jobs": ids, "are_resolved": False, "fields": fields}
+    for job_id, rate in zip(ids, (0.1, 0.2), strict=True):
+        folder = shared_settings.run_dir(job_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(f"model: {{optimizer: {{lr: {rate}}}}}\n")
+    compared = shared_api.get(path).json()
+    assert (compared["are_resolved"], compared["fields"]) == (
+        True,
+        [{"field": "model.optimizer.lr", "values": [0.1, 0.2]}],
+    )
+    assert shared_api.get(f"/v1/compare/documents?jobs={ids[0]},{'0' * 12}").status_code == 404
+    assert shared_api.get(f"/v1/compare/documents?jobs={ids[0]}").status_code == 422

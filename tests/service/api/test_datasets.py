@@ -34,6 +34,8 @@ def test_uploaded_archive_becomes_a_ready_version_named_by_its_content(uploaded:
     assert (uploaded["splits"], uploaded["num_errors"]) == ({"train": 2, "val": 2}, 0)
     (task,) = uploaded["tasks"]
     assert task["classes"] == [{"name": "box", "num_labels": {"train": 2, "val": 2}}]
+    sizes = {row["min_px"]: row["num_boxes"] for row in task["box_sizes"] if any(row["num_boxes"].values())}
+    assert sizes == {16: {"train": 2, "val": 2}}, "20 x 16 pixels"
     assert uploaded["document"]["data"]["dataset"] == f"shapes@{digest[:12]}"
     assert uploaded["created_by"] == "local"
 

@@ -126,6 +126,11 @@ def test_unreadable_image_is_left_out_by_the_drafted_document(
     assert summary.document is not None
     assert summary.document["data"]["on_error"] == "skip"
     assert summary.findings["unreadable_image"] == 1
+    (group,) = (group for group in summary.finding_groups if group.kind == "unreadable_image")
+    assert (group.title, group.severity, group.num_findings) == ("unreadable images", "warning", 1)
+    (example,) = group.examples
+    assert "images/train/" in example
+    assert str(tmp_path) not in example
     assert summary.message is not None
     assert "on_error: skip" in summary.message
 

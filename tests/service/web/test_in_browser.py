@@ -8,7 +8,10 @@ import pytest
 from tests.service.web.browsing import narrow_and_dark, opened_tab
 
 pytestmark = pytest.mark.integration
-PAGES = ("/", "/jobs/new", "/login", "/docs", "/?status=bogus")
+PAGES = (
+    "/", "/jobs/new", "/login", "/docs", "/?status=bogus", "/models", "/datasets", "/compare", "/compare?jobs=a",
+    "/system", "/sweeps",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The whole story in a real browser, as somebody who never reads JSON, on a service that needs a key."""
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -61,12 +62,12 @@ def test_reader_submits_a_job_and_watches_it_to_its_end(service: tuple[str, str]
     # The drafted document is checked and submitted.
     tab.open(f"{url}/jobs/new?dataset={dataset['reference']}")
     page.get_by_label("Document in YAML or JSON").fill("name: [")
-    page.get_by_role("button", name="Submit").click()
+    page.get_by_role("button", name="Submit", exact=True).click()
     page.get_by_text("The document cannot be read").wait_for()
     document = yaml.safe_dump(merged(dataset["document"], QUICK))
     page.get_by_label("Document in YAML or JSON").fill(document)
-    page.get_by_role("button", name="Submit").click()
-    page.wait_for_url(f"{url}/jobs/*", timeout=LIMIT_MS)
+    page.get_by_role("button", name="Submit", exact=True).click()
+    page.wait_for_url(re.compile(r"/jobs/[0-9a-f]{12}$"), timeout=LIMIT_MS)
 
     # It is watched without reloading, also while the API is killed and replaced.
     tab.open(url)
