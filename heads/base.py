@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from heads.explainable import ExplainableHead
 from heads.exportable import ExportableHead
 
 Features = Mapping[str, Tensor]
@@ -245,7 +246,7 @@ class EmbeddingPrediction(Prediction):
     embeddings: Tensor
 
 
-class Head(ExportableHead):
+class Head(ExportableHead, ExplainableHead):
     """Layers, loss and decoding of one task.
 
     `loss` sees labeled images only: the caller drops the others from features, targets and sizes.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heads.base import ClassPrediction, ClassTarget, Features, Head, LevelSpec, LossTerms, MixedClassTarget
+from heads.explainable import ChosenPrediction, FollowedScore, exclusive_log_odds
 from heads.exportable import ObjectRows
 from heads.pooling import pool_maps
 from heads.spec import ClassificationHeadSpec
@@ -61,6 +62,17 @@ class ClassificationHead(Head):
     def scores(self, raw: Tensor) -> Tensor:
         """Return the scores (B, K) in 0..1, float32."""
         raise NotImplementedError
+
+    def log_odds(self, raw: Tensor, label: int) -> Tensor:
+        """Return log(score / (1 - score)) (B,) of one class, float32."""
+        raise NotImplementedError
+
+    def follow(self, raw: Tensor, size_hw: tuple[int, int], chosen: ChosenPrediction) -> FollowedScore:
+        """Return the log-odds of the score of a class, which is computed from the whole map of one level."""
+        label = chosen.label
+        assert label is not None
+        self.log_odds(raw, label)  # fails here if the score is constant
+        return FollowedScore(lambda raw: self.log_odds(raw, label), "log_odds", self.spec.level, is_local=False)
 
     def decode(
         self, raw: Tensor, image_sizes_hw: Sequence[tuple[int, int]], boxes_xyxy: Sequence[Tensor] | None = None
@@ -124,6 +136,9 @@ class MulticlassHead(ClassificationHead):
     def scores(self, raw: Tensor) -> Tensor:
         return raw.float().softmax(dim=1)
 
+    def log_odds(self, raw: Tensor, label: int) -> Tensor:
+        return exclusive_log_odds(raw, label)
+
 
 class MultilabelHead(ClassificationHead):
     """Any number of classes per image: a sigmoid and binary cross-entropy for each.
@@ -151,3 +166,6 @@ class MultilabelHead(ClassificationHead):
 
     def scores(self, raw: Tensor) -> Tensor:
         return raw.float().sigmoid()
+
+    def log_odds(self, raw: Tensor, label: int) -> Tensor:
+        return raw[:, label].float()

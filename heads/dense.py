@@ -11,9 +11,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image
 
 from heads.base import BoxPrediction, Features, Head, LevelSpec, LossTerms
 from heads.detection_spec import DenseHeadSpec, Norm
+from heads.explainable import ChosenPrediction, FollowedScore, nearest_row
 from heads.exportable import ObjectRows
 from heads.graph_detections import (
     MISSING,
@@ -150,6 +152,22 @@ class DenseHead(Head):
         of_classes = by_class(drop_empty(best, boxes), labels, num_classes)
         kept = suppress_all(boxes, of_classes, nms_iou=spec.nms_iou, limit=spec.max_detections)
         return rows_of_detections(boxes, kept.amax(dim=1), labels, max_detections=spec.max_detections)
+
+    def log_odds(self, raw: DenseOutputs, row: int, label: int) -> Tensor:
+        """Return log(score / (1 - score)) (B,) of one row and class, float32."""
+        raise NotImplementedError
+
+    def follow(self, raw: DenseOutputs, size_hw: tuple[int, int], chosen: ChosenPrediction) -> FollowedScore:
+        """Return the log-odds of the score of the row that gave the box; its level is that of the row."""
+        box, found_label, label = chosen.box_xyxy, chosen.found_label, chosen.label
+        assert box is not None
+        assert found_label is not None
+        assert label is not None
+        boxes = clip_boxes_to_image(self.decode_boxes(raw.box_codes[0], self.geometry(raw)), size_hw)
+        row = nearest_row(boxes, self.scores(raw)[0, :, found_label], box)
+        ends = torch.tensor(self._level_lengths(raw)).cumsum(0)
+        level = list(self.level_specs)[int(torch.searchsorted(ends, row, right=True))]
+        return FollowedScore(lambda raw: self.log_odds(raw, row, label), "log_odds", level, is_local=True)
 
     def _level_lengths(self, raw: DenseOutputs) -> list[int]:
         return [height * width * self.anchors_per_cell for height, width in raw.sizes_hw]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heads.base import BoxTarget, EmbeddingPrediction, Features, Head, IdentityTarget, LevelSpec, LossTerms
+from heads.explainable import ChosenPrediction, FollowedScore
 from heads.exportable import ObjectRows
 from heads.gather import gather_rows
 from heads.metric_losses import can_use, create_metric_loss
@@ -87,6 +88,14 @@ class ImageEmbeddingHead(EmbeddingHead):
     ) -> list[EmbeddingPrediction]:
         return [EmbeddingPrediction(embedding) for embedding in raw]
 
+    def follow(self, raw: Tensor, size_hw: tuple[int, int], chosen: ChosenPrediction) -> FollowedScore:
+        """Return the similarity to the embedding of the reference image, or of the image as it is."""
+        own = raw[0]
+        other = own if chosen.reference is None else chosen.reference.embeddings
+        return FollowedScore(
+            lambda raw: raw @ other, "similarity", "c5", is_local=False, is_at_maximum=chosen.reference is None
+        )
+
     def graph_outputs(
         self, raw: Tensor, image_sizes_hw: Tensor, objects: ObjectRows | None = None
     ) -> dict[str, Tensor]:
@@ -146,6 +155,20 @@ class ObjectEmbeddingHead(EmbeddingHead):
         counts = [boxes.shape[0] for boxes in boxes_xyxy]
         return [EmbeddingPrediction(rows) for rows in torch.split(self.embed(raw, rows_of(boxes_xyxy)), counts)]
 
+    def follow(self, raw: Features, size_hw: tuple[int, int], chosen: ChosenPrediction) -> FollowedScore:
+        """Return the similarity of the object in the box to itself, or to the most similar object of the reference."""
+        assert chosen.box_xyxy is not None
+        box = chosen.box_xyxy[None]
+        own = self.embed(raw, rows_of([box]))[0]
+        other = own if chosen.reference is None else _most_similar(own, chosen.reference.embeddings)
+
+        def similarity(raw: Features) -> Tensor:
+            num_images = next(iter(raw.values())).shape[0]
+            return self.embed(raw, rows_of([box] * num_images)) @ other
+
+        level = self.levels[int(self.roi_align.levels_of(box))]
+        return FollowedScore(similarity, "similarity", level, is_local=True, is_at_maximum=chosen.reference is None)
+
     def graph_outputs(
         self, raw: Features, image_sizes_hw: Tensor, objects: ObjectRows | None = None
     ) -> dict[str, Tensor]:
@@ -160,6 +183,12 @@ class ObjectEmbeddingHead(EmbeddingHead):
         boxes = torch.cat((objects.boxes_xyxy, objects.boxes_xyxy.new_ones(1, 4)))
         images = torch.cat((objects.images, objects.images.new_zeros(1)))
         return {"embeddings": self.embed(raw, ObjectRows(boxes, images))[:-1], "images": objects.images}
+
+
+def _most_similar(own_D: Tensor, others_ND: Tensor) -> Tensor:
+    if not len(others_ND):
+        raise ValueError("the model finds no object in the reference image; choose an image with one")
+    return others_ND[(others_ND @ own_D).argmax()]
 
 
 def decode_embeddings(

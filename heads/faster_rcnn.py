@@ -12,11 +12,13 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
 
 from heads.base import BoxPrediction, BoxTarget, Features, Head, LevelSpec, LossTerms
 from heads.box_coding import decode_deltas
 from heads.box_head import DELTA_WEIGHTS, BoxHead
 from heads.detection_spec import FasterRCNNHeadSpec
+from heads.explainable import ChosenPrediction, FollowedScore, exclusive_log_odds, nearest_row
 from heads.exportable import ObjectRows
 from heads.graph_detections import MISSING, clip_boxes, drop_empty, require_plain_nms, rows_of_detections, suppress_all
 from heads.matching import pad_targets
@@ -126,6 +128,30 @@ class FasterRCNNHead(Head):
         """Return scores (R, K) and deltas (R, 4, K) of the proposals of all images."""
         logits, deltas = self.box_head(features, proposals)
         return logits.softmax(dim=1)[:, :-1], deltas / deltas.new_tensor(DELTA_WEIGHTS)[:, None]
+
+    def follow(self, raw: TwoStageOutputs, size_hw: tuple[int, int], chosen: ChosenPrediction) -> FollowedScore:
+        """Return the log-odds of the score that the second stage gives the proposal that gave the box.
+
+        The proposal stays where it is on the image as it is; the level is the one that it is pooled from.
+        """
+        box, found_label, label = chosen.box_xyxy, chosen.found_label, chosen.label
+        assert box is not None
+        assert found_label is not None
+        assert label is not None
+        network = self.proposal_network
+        proposals = network.propose(raw.proposals, network.anchors(raw.proposals), [size_hw])[0].boxes_xyxy
+        scores, deltas = self._second_stage(raw.features, rows_of([proposals]))
+        boxes = clip_boxes_to_image(decode_deltas(deltas[:, :, found_label], proposals), size_hw)
+        row = nearest_row(boxes, scores[:, found_label], box)
+        proposal, pool = proposals[row : row + 1], self.box_head.roi_align
+
+        def log_odds(raw: TwoStageOutputs) -> Tensor:
+            num_images = next(iter(raw.features.values())).shape[0]
+            logits, _ = self.box_head(raw.features, rows_of([proposal] * num_images))
+            return exclusive_log_odds(logits, label)
+
+        level = list(pool.specs)[int(pool.levels_of(proposal))]
+        return FollowedScore(log_odds, "log_odds", level, is_local=True)
 
     def graph_outputs(
         self, raw: TwoStageOutputs, image_sizes_hw: Tensor, objects: ObjectRows | None = None

@@ -17,6 +17,7 @@ from heads.base import BoxTarget, Features, LevelSpec, LossTerms
 from heads.box_coding import decode_ltrb, encode_ltrb
 from heads.dense import DenseHead, DenseOutputs, flatten_levels, output_conv
 from heads.detection_spec import FCOSHeadSpec
+from heads.explainable import log_odds_of_mean
 from heads.fast_convolution import on_all_maps
 from heads.losses import sigmoid_focal_loss
 from heads.matching import gather_labels, match_locations, pad_targets
@@ -123,6 +124,10 @@ class FCOSHead(DenseHead):
     def scores(self, raw: DenseOutputs) -> Tensor:
         assert raw.centerness is not None
         return (raw.logits.float().sigmoid() * raw.centerness.float().sigmoid()[..., None]).sqrt()
+
+    def log_odds(self, raw: DenseOutputs, row: int, label: int) -> Tensor:
+        assert raw.centerness is not None
+        return log_odds_of_mean(raw.logits[:, row, label], raw.centerness[:, row])
 
     def decode_boxes(self, boxes_M4: Tensor, geometry_MG: Tensor) -> Tensor:
         return decode_ltrb(boxes_M4 * geometry_MG[:, 2:3], geometry_MG[:, :2])

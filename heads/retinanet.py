@@ -100,5 +100,8 @@ class RetinaNetHead(DenseHead):
     def scores(self, raw: DenseOutputs) -> Tensor:
         return raw.logits.float().sigmoid()
 
+    def log_odds(self, raw: DenseOutputs, row: int, label: int) -> Tensor:
+        return raw.logits[:, row, label].float()
+
     def decode_boxes(self, boxes_M4: Tensor, geometry_MG: Tensor) -> Tensor:
         return decode_deltas(boxes_M4, geometry_MG)

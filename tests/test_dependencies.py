@@ -16,6 +16,7 @@ HOMES = {
     "pytorch_metric_learning": ("heads",),
     "sklearn": ("pipelines/tasks/embedding",),
     "torchjd": ("pipelines/training",),
+    "captum": ("pipelines/explanations",),
     "torchmetrics": ("pipelines/tasks/classification",),
     "lightning": ("pipelines",),
     "mlflow": ("pipelines/tracking",),

@@ -227,12 +227,13 @@ class Predictor:
             predictions = self.network.predict(batch.images, [info.size_hw for info in batch.infos])
             for b, (position, info) in enumerate(zip(positions, batch.infos, strict=True)):
                 own = {task: of_batch[b] for task, of_batch in predictions.items()}
-                answer = self._answer(own, info)
+                answer = self.to_answer(own, info)
                 warnings = samples[position].warnings
                 answers[position] = {**answer, "warnings": warnings} if warnings else answer
         return [answers[position] for position in range(len(samples))]
 
-    def _answer(self, predictions: Mapping[str, Prediction], info: ImageInfo) -> Answer:
+    def to_answer(self, predictions: Mapping[str, Prediction], info: ImageInfo) -> Answer:
+        """Return the answer for an image, given the predictions of all tasks for it."""
         outputs = {name: runtime_of(self.setups[name].spec).from_network(p, info) for name, p in predictions.items()}
         tasks = {}
         for name in sorted(outputs):

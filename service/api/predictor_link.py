@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from typing import Protocol
@@ -125,6 +125,18 @@ class PredictorLink:
             Problem: 503 if the predictor has died or did not respond in time.
         """
         return await self._send("POST", "/predict", query, image)
+
+    async def explain(self, query: Mapping[str, str], images: Sequence[bytes]) -> httpx2.Response:
+        """Return the complete response of the predictor about one image, or about an image and a reference.
+
+        Args:
+            query: the model, the prediction and the form of the response, see `service.predictor.app`.
+            images: content of the image files.
+
+        Raises:
+            Problem: 503 as for `predict`.
+        """
+        return await self._send("POST", "/explain", {**query, "image_bytes": str(len(images[0]))}, b"".join(images))
 
     async def close(self) -> None:
         """Close the connections, and stop the predictor if it is a child process."""

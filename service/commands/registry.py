@@ -82,6 +82,9 @@ SECTIONS: dict[str, dict[str, LazyCommand | LazyGroup]] = {
     "Training": {
         **TRAINER_COMMANDS,
         "predict": LazyCommand("service.commands.predict:predict", "Predict images with a run or a registered model."),
+        "explain": LazyCommand(
+            "service.commands.explain:run", "Show which parts of an image a prediction of a run depends on."
+        ),
         "eval": LazyCommand("service.commands.evaluate:evaluate", "Score a file of detections, without a model."),
         "compare": LazyCommand(
             "service.commands.compare:compare", "Compare runs on the same images: which differences are real?"

@@ -2,6 +2,9 @@
 
 The thread takes the waiting images as soon as it is free; it never waits for a batch to fill. Other threads decode and
 resize images in the meantime, so that the next batch is ready when the current one is done.
+
+Work that needs many passes of a network, such as an explanation, runs in the same thread. Before each of its passes,
+the images that wait are answered, so that they wait for one pass at most.
 """
 
 import logging
@@ -11,11 +14,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from pipelines.data.loading.sample import Sample, padded_size
 from pipelines.inference.predictor import Answer, Predictor
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,20 @@ class _Waiting:
         return self.predictor is other.predictor and padded_size(own) == padded_size(others)
 
 
+class Abandoned(Exception):
+    """Nobody waits for the result of some work any more."""
+
+
+BeforePass = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class _LongWork:
+    compute: Callable[[BeforePass], Any]
+    abandoned: threading.Event
+    result: Future[Any] = field(default_factory=Future)
+
+
 class Batcher:
     """Runs models in one thread; the oldest image, of whichever model, comes first.
 
@@ -39,6 +59,7 @@ class Batcher:
 
     def __init__(self, prepare_thread: Callable[[], None]) -> None:
         self._queue: deque[_Waiting] = deque()
+        self._long_work: deque[_LongWork] = deque()
         self._busy_since: float | None = None
         self._changed = threading.Condition()
         self.is_closed = False
@@ -60,30 +81,75 @@ class Batcher:
             self._changed.notify()
         return waiting.answer
 
+    def submit_long_work(self, compute: Callable[[BeforePass], T], abandoned: threading.Event) -> Future[T]:
+        """Return a future of the result of `compute`, which runs in the thread.
+
+        Args:
+            compute: calls its argument before each pass of a network; that call may raise `Abandoned`.
+            abandoned: is set when nobody waits for the result any more.
+        """
+        work = _LongWork(compute, abandoned)
+        with self._changed:
+            self._long_work.append(work)
+            self._changed.notify()
+        return work.result
+
     def close(self) -> None:
-        """Stop after the current batch and cancel the images that still wait."""
+        """Stop after the current batch or pass, and cancel the images and the work that still wait."""
         with self._changed:
             self.is_closed = True
             self._changed.notify()
         self._thread.join()
         for waiting in self._queue:
             waiting.answer.cancel()
+        for work in self._long_work:
+            work.result.cancel()
 
     def _work(self) -> None:
         self._prepare_thread()
         while group := self._next():
             self._busy_since = time.monotonic()
-            _compute(group)
+            if isinstance(group, _LongWork):
+                self._do(group)
+            else:
+                _compute(group)
             self._busy_since = None
 
-    def _next(self) -> list[_Waiting]:
-        """Take the oldest image and all that can share its batch; return an empty list after `close`."""
+    def _do(self, work: _LongWork) -> None:
+        def before_pass() -> None:
+            self._answer_waiting()
+            if self.is_closed or work.abandoned.is_set():
+                raise Abandoned
+
+        if not work.result.set_running_or_notify_cancel():
+            return
+        try:
+            work.result.set_result(work.compute(before_pass))
+        except Exception as error:  # the thread must survive any error and pass it to the request
+            work.result.set_exception(error)
+
+    def _answer_waiting(self) -> None:
+        """Answer the images that wait now, and not those that come meanwhile, so that long work makes progress."""
+        with self._changed:
+            groups = []
+            while self._queue and not self.is_closed:
+                groups.append(self._take_group())
+        for group in filter(None, groups):
+            self._busy_since = time.monotonic()
+            _compute(group)
+        self._busy_since = time.monotonic()
+
+    def _next(self) -> list[_Waiting] | _LongWork | None:
+        """Take work, which answers images before its passes, or the oldest image and all that can share its batch;
+        return None after `close`."""
         with self._changed:
             while True:
-                while not self._queue and not self.is_closed:
+                while not self._queue and not self._long_work and not self.is_closed:
                     self._changed.wait()
                 if self.is_closed:
-                    return []
+                    return None
+                if self._long_work:
+                    return self._long_work.popleft()
                 group = self._take_group()
                 if group:
                     return group

@@ -8,20 +8,10 @@ import torch
 
 from heads.create import decode_graph_outputs
 from heads.pooling import rows_of
-from tests.heads.cases import CASES, DETECTORS, SIZES, head_of
+from tests.heads.cases import CASES, DETECTORS, SIZES, trained_head_of
 
 LOW = {"candidates_per_level": 20, "max_detections": 7}
 BOXES = [torch.tensor([[0.0, 0, 30, 40]]), torch.tensor([[10.0, 10, 90, 60], [0, 0, 20, 20]])]
-
-
-def trained_head_of(case, level_specs, **changed):
-    """Return a head whose scores and boxes differ as much as those of a trained head."""
-    head = head_of(case, level_specs, **changed).eval()
-    if case in DETECTORS:
-        for name, parameter in head.named_parameters():
-            if "output" in name:
-                torch.nn.init.normal_(parameter, std=0.3)
-    return head
 
 
 def check_equal(found, expected):

@@ -10,7 +10,7 @@ import torch
 
 from pipelines.data.loading.sample import Sample
 from pipelines.inference.predictor import Answer, Predictor
-from service.predictor.batching import Batcher
+from service.predictor.batching import Abandoned, Batcher, BeforePass
 from tests.service.conftest import jpeg
 from tests.service.waiting import wait_until
 
@@ -137,3 +137,52 @@ def test_waiting_images_are_cancelled_on_close(predictors: list[Watched]) -> Non
     closing.join(30)
     assert first.result(30)["image"] == {"width": 64, "height": 48}
     assert second.cancelled()
+
+
+def test_images_are_answered_before_each_pass_of_long_work(predictors: list[Watched], batcher: Batcher) -> None:
+    image = jpeg(48, 64)
+    answered = []
+
+    def compute(before_pass: BeforePass) -> str:
+        for _ in range(3):
+            future = batcher.submit(predictors[0], predictors[0].prepare(image))
+            before_pass()
+            answered.append(future.done())
+        return "done"
+
+    assert batcher.submit_long_work(compute, threading.Event()).result(120) == "done"
+    assert answered == [True] * 3
+
+
+def test_long_work_stops_before_its_next_pass_once_it_is_abandoned(predictors: list[Watched], batcher: Batcher) -> None:
+    abandoned, passes = threading.Event(), []
+
+    def compute(before_pass: BeforePass) -> None:
+        while True:
+            before_pass()
+            passes.append(1)
+            abandoned.set()
+
+    with pytest.raises(Abandoned):
+        batcher.submit_long_work(compute, abandoned).result(120)
+    assert passes == [1]
+    assert batcher.submit(predictors[0], predictors[0].prepare(jpeg(48, 64))).result(120)
+
+
+def test_error_of_long_work_is_that_of_its_future(predictors: list[Watched], batcher: Batcher) -> None:
+    def compute(before_pass: BeforePass) -> None:
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        batcher.submit_long_work(compute, threading.Event()).result(120)
+    assert batcher.submit(predictors[0], predictors[0].prepare(jpeg(48, 64))).result(120)
+
+
+def test_long_work_that_waits_is_cancelled_by_close(held: Watched, batcher: Batcher) -> None:
+    waiting = batcher.submit_long_work(lambda before_pass: None, threading.Event())
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    wait_until(lambda: batcher.is_closed, "the batcher closes")
+    held.may_continue.set()
+    closing.join(120)
+    assert waiting.cancelled()

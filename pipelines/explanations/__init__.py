@@ -1,0 +1,1 @@
+"""Explanations of single predictions: which parts of an image a score depends on."""
