@@ -22,6 +22,7 @@ from service.api.access import needs
 from service.api.asked_task import AskedTask, TaskName
 from service.api.cursor import LINKED, PageCursor, link_next, read_cursor
 from service.api.deps import JobId, JobsDep, PoolsDep, PrincipalDep, SettingsDep
+from service.api.download import ANY_FILE
 from service.api.entity_tags import is_known, tag_of
 from service.api.evaluated_files import EvaluatedFiles, EvaluatedTask, ImageSources
 from service.api.thread_pools import FileRoute, Work
@@ -120,7 +121,7 @@ def list_result_images(
     "/{image_id}/picture",
     response_class=Response,
     responses={
-        200: {"description": "The picture as JPEG", "content": {"image/jpeg": {}}},
+        200: {"description": "The picture as JPEG", "content": ANY_FILE},
         304: {"description": "Unchanged"},
         **problems(404, 422, 503),
     },

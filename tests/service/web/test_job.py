@@ -17,6 +17,7 @@ from service.store.leases import LeasedStore
 from service.store.records import Job, NewJob
 from service.web.marked_yaml import marked_yaml
 from tests.service.api.servers import LiveApi
+from tests.service.web.browsing import narrow_and_dark, opened_tab
 from tests.service.web.conftest import settings_below
 
 HOSTILE = '"><script>alert(1)</script>\u202egnp'
@@ -151,6 +152,22 @@ def test_environment_of_a_run_is_shown_as_far_as_its_files_have_it(
     assert "<code>abc</code>" in page
 
 
+def test_job_links_to_its_data_its_run_and_the_job_that_it_repeats(
+    site: httpx2.Client, service: Supervision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example")
+    config = {"model": "shapes", "version": 1, "dataset": "shapes@123456789abc"}
+    new = NewJob("linked", config, 0, 2, 1, 60.0, "0123456789ab", "batch_prediction", num_nodes=2)
+    job = service.leases.claim(service.store.submit(new)[0].id, ["0"])
+    assert job is not None
+    service.leases.set_mlflow_run(job, "abc")
+    page = site.get(f"/jobs/{job.id}").text
+    assert 'href="/datasets/shapes/123456789abc"' in page
+    assert 'href="https://mlflow.example/#/runs/abc"' in page
+    assert 'href="/jobs/0123456789ab"' in page
+    assert "2 nodes, each 2 CPU cores, 1 GPU, at most 1 min" in page
+
+
 def test_failed_job_says_what_to_do_and_strangers_text_stays_text(
     site: httpx2.Client, service: Supervision, web_settings: Settings
 ) -> None:
@@ -183,6 +200,24 @@ def test_lines_of_a_document_that_differ_are_marked_with_those_that_lead_to_them
     lines = marked_yaml(document, {"/model/k~1b", "/model/text", "/list/1/b"})
     assert [line.text for line in lines if not line.is_different] == ["name: a", "  c: null", "- a: 1"]
     assert [line.text for line in lines if line.is_different][:4] == ["model:", "  k/b:", "  - 1", "  - 2"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("options", [{}, narrow_and_dark()], ids=["wide-light", "narrow-dark"])
+def test_page_of_a_job_is_accessible_and_fits_the_window(
+    options: dict[str, Any], site: httpx2.Client, service: Supervision, browser: Any
+) -> None:
+    running = service.learn(service.learn(service.run("w" * 64, {"name": "x"}, "fit"), 1, 0.5), 2, 0.25)
+    failed = service.run("failed")
+    service.leases.end_attempt(failed, "failed", 65, HOSTILE)
+    service.leases.move(failed, JobStatus.FAILED, failure=(FailureKind.NUMERICS, HOSTILE))
+    with opened_tab(browser, **options) as tab:
+        for path in (f"/jobs/{running.id}", f"/jobs/{failed.id}", f"/jobs/{service.queue('q').id}", "/?name=failed"):
+            tab.open(f"{site.base_url}{path}")
+            if path.endswith(running.id):
+                tab.page.locator("figure output").first.wait_for()
+            assert tab.violations() == [], path
+            assert tab.widest_px() <= tab.page.viewport_size["width"], path
 
 
 @pytest.mark.integration
