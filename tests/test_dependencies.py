@@ -37,6 +37,7 @@ HOMES = {
     "simplejpeg": ("pipelines/data/decoding",),
     "boto3": ("service/storage",),
     "botocore": ("service/storage",),
+    "ray": ("service/executors/ray",),
     "optuna": ("service/sweeps/study.py",),
 }
 
@@ -91,7 +92,9 @@ def test_every_dependency_is_pinned() -> None:
 
 def test_every_import_is_a_declared_dependency() -> None:
     """Not one that only comes along with another, and may stop to."""
-    declared = {requirement_name(requirement) for requirement in [*required(), *required("postgres", "s3", "export")]}
+    declared = {
+        requirement_name(requirement) for requirement in [*required(), *required("postgres", "s3", "export", "ray")]
+    }
     distributions = metadata.packages_distributions()
     strange = {
         f"{path}: {name}"
