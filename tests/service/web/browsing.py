@@ -9,6 +9,12 @@ from axe_playwright_python.sync_playwright import Axe
 
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}}
 
+TOO_WIDE = """() => {
+  if (document.documentElement.scrollWidth <= window.innerWidth) return [];
+  const isTooWide = (one) => one.getBoundingClientRect().right > window.innerWidth && !one.closest(".scroll");
+  return [...document.querySelectorAll("main *")].filter(isTooWide).map((one) => one.outerHTML.slice(0, 200));
+}"""
+
 
 class Tab:
     """A tab that collects what a page reports as an error: of its scripts, of the policy, and of its requests.
@@ -35,9 +41,9 @@ class Tab:
         found = Axe().run(self.page, options=RULES).response["violations"]
         return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
 
-    def widest_px(self) -> int:
-        """Return the width of the content, which is wider than the window if the page scrolls sideways."""
-        return int(self.page.evaluate("document.documentElement.scrollWidth"))
+    def too_wide(self) -> list[str]:
+        """Return the elements for which the page scrolls sideways."""
+        return list(self.page.evaluate(TOO_WIDE))
 
     def _keep(self, message: Any) -> None:
         if message.type == "error" and not (self.expects_failed_requests and "Failed to load" in message.text):

@@ -217,7 +217,7 @@ def test_page_of_a_job_is_accessible_and_fits_the_window(
             if path.endswith(running.id):
                 tab.page.locator("figure output").first.wait_for()
             assert tab.violations() == [], path
-            assert tab.widest_px() <= tab.page.viewport_size["width"], path
+            assert tab.too_wide() == [], path
 
 
 @pytest.mark.integration
