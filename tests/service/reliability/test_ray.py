@@ -15,7 +15,7 @@ from pipelines.run_folder.layout import RunDir
 from service.executors.process_tree import processes, variable_of
 from service.states import JobStatus
 from service.store.records import Job
-from tests.ray_cluster import RayForTests
+from tests.ray_cluster import CPUS, RayForTests
 from tests.service.reliability.cluster import SCRIPT, Cluster
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(3600)]
@@ -82,6 +82,38 @@ def test_job_succeeds_although_a_process_of_its_attempt_is_killed(
         assert cluster.ended([job])[0].status is JobStatus.SUCCEEDED, cluster.log()
         assert not (cluster.settings.run_dir(job.id) / "twice").exists()
     cluster.until(lambda: has_no_process(cluster))
+
+
+def test_jobs_of_a_node_whose_raylet_is_killed_succeed_on_another(
+    cluster: Cluster, ray: RayForTests, repetitions: int
+) -> None:
+    cluster.start_supervisor()
+    for _ in range(repetitions):
+        with ray.with_another_node(CPUS) as node:
+            jobs = [cluster.submit(RESUMING) for _ in range(2 * CPUS)]
+            cluster.until(lambda jobs=jobs: cluster.store.get(jobs[-1].id).status is JobStatus.RUNNING)
+            time.sleep(2 * random.random())
+            [raylet] = [one for one in psutil.Process(node.pid).children() if one.name() == "raylet"]
+            raylet.kill()
+            assert {job.status for job in cluster.ended(jobs)} == {JobStatus.SUCCEEDED}, cluster.log()
+        assert not [job for job in jobs if (cluster.settings.run_dir(job.id) / "twice").exists()]
+    cluster.until(lambda: has_no_process(cluster))
+
+
+def test_api_that_is_killed_changes_no_attempt(cluster: Cluster, repetitions: int) -> None:
+    cluster.start_supervisor()
+    api, client = cluster.start_api()
+    for _ in range(repetitions):
+        job = cluster.submit(RESUMING)
+        time.sleep(3 * random.random())
+        api.kill()
+        client.close()
+        api, client = cluster.start_api()
+        path = f"/v1/jobs/{job.id}"
+        cluster.until(lambda client=client, path=path: client.get(path).json()["status"] == "succeeded")
+        assert client.get(path).json()["attempt"] == 1
+        assert not (cluster.settings.run_dir(job.id) / "twice").exists()
+    client.close()
 
 
 def test_supervisor_that_is_killed_leaves_the_attempts_to_the_next_one(cluster: Cluster, repetitions: int) -> None:
