@@ -4,24 +4,26 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.base.errors import ConfigError
 from pipelines.base.paths import below
 from pipelines.base.printable import shortened
 from pipelines.base.records import Split
 from pipelines.data.dataset.roots import find_root
-from pipelines.data.source_images import NewImageReader
 from pipelines.formats.source_split import SourceSplit
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.data import DataSpec
 from pipelines.spec.load import read_yaml
 from pipelines.tasks.base import TaskKind
-from pipelines.tasks.evaluated_images import EvaluatedImages, ImageName, MarkedImages
+from pipelines.tasks.image_marks import ImageName
 from pipelines.tasks.kinds import KINDS
-from pipelines.tasks.resampling import DAMAGES
 from service.api.shared_reads import SharedReads
 from service.rest.problems import Problem
+
+if TYPE_CHECKING:
+    from pipelines.data.source_images import NewImageReader
+    from pipelines.tasks.evaluated_images import EvaluatedImages, MarkedImages
 
 KEPT_TASKS, KEPT_THRESHOLDS, KEPT_DOCUMENTS = 4, 8, 8
 """Numbers of results that are kept in memory; a task with 500,000 detections has about 30 MB."""
@@ -71,11 +73,11 @@ class EvaluatedFiles:
         self._marked = SharedReads(KEPT_THRESHOLDS)
         self._documents = SharedReads(KEPT_DOCUMENTS)
 
-    def images(self, asked: EvaluatedTask) -> EvaluatedImages:
+    def images(self, asked: EvaluatedTask) -> "EvaluatedImages":
         """Return the images of a task; raises Problem 404 if it has none, or a file is missing or damaged."""
         return self._tasks.get(_state(asked), partial(_read, asked))
 
-    def marked(self, asked: EvaluatedTask, threshold: float | None) -> MarkedImages:
+    def marked(self, asked: EvaluatedTask, threshold: float | None) -> "MarkedImages":
         """Return the images, marked at a threshold; raises Problem as `images`, or 422 if the task has no threshold."""
         images = self.images(asked)
         try:
@@ -95,7 +97,9 @@ def _state(asked: EvaluatedTask) -> Hashable:
         raise _no_images(asked, "its files with predictions are missing") from None
 
 
-def _read(asked: EvaluatedTask) -> EvaluatedImages:
+def _read(asked: EvaluatedTask) -> "EvaluatedImages":
+    from pipelines.tasks.resampling import DAMAGES  # numpy, which the process imports only when it is needed
+
     worst = asked.run_dir.worst(asked.task)
     try:
         found = asked.kind.evaluated_images(asked.result, asked.predictions, asked.ground_truth, worst)
@@ -155,6 +159,8 @@ class ImageSources:
         reason = "exists in several splits on disk" if found else "is missing; it was deleted or moved after the run"
         raise Problem(404, "No picture", f"the file {shortened(image.file_name)} of {image.source!r} {reason}")
 
-    def reader(self, image: ImageName) -> NewImageReader:
+    def reader(self, image: ImageName) -> "NewImageReader":
         """Return what reads the image as the run has read it."""
+        from pipelines.data.source_images import NewImageReader
+
         return NewImageReader(self.data.model_copy(update={"sources": {image.source: self.data.sources[image.source]}}))

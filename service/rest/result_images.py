@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from pipelines.base.records import Split
-from pipelines.tasks.evaluated_images import EvaluatedImage
+from pipelines.tasks.image_marks import EvaluatedImage
 from service.rest.schemas import Page
 
 

@@ -18,7 +18,11 @@ from service.shim import NOT_STARTED, _order_from_file
 
 def test_order_in_a_file_is_private_and_removed_before_the_command_runs(tmp_path: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "SECRET": "s3cret"}
-    command = ("sh", "-c", f"ls -A {tmp_path}; echo $SECRET $CUDA_VISIBLE_DEVICES ${ATTEMPT_DIR_VARIABLE}")
+    command = (
+        "sh",
+        "-c",
+        f"ls -A {tmp_path} | grep -v ^.run; echo $SECRET $CUDA_VISIBLE_DEVICES ${ATTEMPT_DIR_VARIABLE}",
+    )
     write_order(tmp_path, order_of(AttemptSpec(tmp_path, command, environment, tmp_path, 60.0, {"cpus": 1}), None))
     assert stat.S_IMODE(order_path(tmp_path).stat().st_mode) == 0o600
     done = subprocess.run(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.tasks.arrays import BoolArray
-from pipelines.tasks.evaluated_images import ImageName
+from pipelines.tasks.image_marks import ImageName
 from pipelines.tasks.resampling import Numbers
 
 MULTILABEL_THRESHOLD = 0.5

@@ -11,16 +11,8 @@ import numpy as np
 
 from pipelines.tasks.arrays import BoolArray, FloatArray, IntArray
 from pipelines.tasks.classification.class_table import MULTILABEL_THRESHOLD, ClassTable
-from pipelines.tasks.evaluated_images import (
-    NO_CLASS,
-    EvaluatedImage,
-    EvaluatedImages,
-    MarkedImages,
-    MarkedLabel,
-    MarkedPrediction,
-    Marks,
-    outcome_of,
-)
+from pipelines.tasks.evaluated_images import EvaluatedImages, MarkedImages, Marks
+from pipelines.tasks.image_marks import NO_CLASS, EvaluatedImage, MarkedLabel, MarkedPrediction, outcome_of
 
 
 class EvaluatedClasses(EvaluatedImages):

@@ -1,23 +1,17 @@
 """The images of the evaluated split of a job: with labels and predictions, and as pictures."""
 
-import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi import Path as PathParameter
 from fastapi import Response as Headers
-from PIL import Image
 from starlette.responses import Response
 
-from pipelines.base.errors import DataError
-from pipelines.data.decoding.opening import MAX_PIXELS
-from pipelines.data.images import file_bytes
 from pipelines.run_folder.layout import RunDir
-from pipelines.tasks.evaluated_images import ErrorOutcome, ImageName, Order
+from pipelines.tasks.image_marks import ErrorOutcome, ImageName, Order
 from service.api.access import needs
 from service.api.asked_task import AskedTask, TaskName
 from service.api.cursor import LINKED, PageCursor, link_next, read_cursor
@@ -27,29 +21,24 @@ from service.api.entity_tags import is_known, tag_of
 from service.api.evaluated_files import EvaluatedFiles, EvaluatedTask, ImageSources
 from service.api.thread_pools import FileRoute, Work
 from service.datasets.resolution import data_roots_of_jobs
-from service.decoding.pool import DecodingPool
-from service.decoding.worker import DecodingLimits, WorkerKilled
 from service.rest.problems import Problem, problems
 from service.rest.result_images import ResultImage, ResultImages
 from service.scopes import Scope
 
 CURSOR = "images"
-NUM_DECODERS = 2
 KEPT_S = 3600
 """Browsers ask again after this time whether a picture has changed."""
-QUALITY = 85
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    settings = app.state.settings
-    limits = DecodingLimits(settings.decode_timeout_s, settings.decode_memory_bytes)
     app.state.evaluated_files = EvaluatedFiles()
-    app.state.decoding = DecodingPool(limits, NUM_DECODERS, num_slow=1)
+    app.state.result_pictures = None
     try:
         yield
     finally:
-        await app.state.decoding.close()
+        if app.state.result_pictures is not None:
+            await app.state.result_pictures.close()
 
 
 router = APIRouter(
@@ -153,16 +142,14 @@ async def get_result_picture(
     }
     if is_known(request, tag):
         return Response(status_code=304, headers=headers)
-    pool: DecodingPool = request.app.state.decoding
-    try:
-        content = await files.run(file_bytes, path)
-        pixels, _ = await pool.decode(content, source.reader(image), MAX_PIXELS, max_side)
-    except DataError as error:
-        raise Problem(404, "No picture", f"the file cannot be read: {error}") from error
-    except WorkerKilled as error:
-        detail = "the process that decodes the image was killed each time; try again later"
-        raise Problem(503, "No picture", detail, headers={"Retry-After": "5"}) from error
-    return Response(await files.run(_jpeg, pixels), headers=headers, media_type="image/jpeg")
+    from service.api.result_pictures import ResultPictures  # numpy, which the process imports only when it is needed
+
+    state = request.app.state
+    if state.result_pictures is None:
+        state.result_pictures = ResultPictures(settings)
+    pictures: ResultPictures = state.result_pictures
+    content = await pictures.read(files, path, source.reader(image), max_side)
+    return Response(content, headers=headers, media_type="image/jpeg")
 
 
 def _files(request: Request) -> EvaluatedFiles:
@@ -183,9 +170,3 @@ def _source(
     if image is None:
         raise Problem(404, "No such image", f"the split {asked.split} of {asked.task!r} has no image {image_id}")
     return files.source(asked.run_dir, roots), image
-
-
-def _jpeg(pixels: np.ndarray) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "JPEG", quality=QUALITY)
-    return content.getvalue()

@@ -1,10 +1,10 @@
 """The page that submits a job: data and a recipe, or a whole document."""
 
 import secrets
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi import APIRouter, Form, Query, Request
+from pydantic import BaseModel, Field
 from starlette.responses import HTMLResponse, Response
 
 from service.rest.problems import Problem
@@ -15,14 +15,13 @@ from service.web.page import PageRoute, render
 
 router = APIRouter(prefix="/jobs/new", include_in_schema=False, route_class=PageRoute)
 DEFAULT_BUDGET = "10m"
-Text = Annotated[str, Form(max_length=1_000_000)]
+Text = Annotated[str, Field(max_length=1_000_000)]
 
 
-@dataclass(frozen=True)
-class JobForm:
+class JobForm(BaseModel):
     """The fields of the form, as text."""
 
-    mode: Annotated[Literal["recipe", "document"], Form()]
+    mode: Literal["recipe", "document"]
     dataset: Text = ""
     folder: Text = ""
     budget: Text = ""
@@ -46,7 +45,7 @@ class JobForm:
         return {"recipe": "finetune", "data": data, "budget": self.budget.strip(), **common}
 
 
-FormDep = Annotated[JobForm, Depends()]
+FormDep = Annotated[JobForm, Form()]
 
 
 @router.get("")

@@ -22,16 +22,26 @@ def names() -> set[str]:
     return found
 
 
+ARTIFACTS = "artifacts"
+"""A part of the addresses of run folders' files in REST, which the web page requests."""
+
+
 def spelled(source: str) -> Iterator[str]:
     """Yield the names that a source file spells as a string, as a part of a path, or as the operand of `/`."""
     tree = ast.parse(source)
-    in_f_strings = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    in_f_strings = {
+        id(part): ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for part in node.values
+    }
     files = {name for name in names() if "." in name}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             first, *others = node.value.split("/")
             parts = others if id(node) in in_f_strings else [first, *others]
-            yield from files.intersection(parts)
+            if ARTIFACTS not in in_f_strings.get(id(node), node.value).split("/"):
+                yield from files.intersection(parts)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant):
             yield from names().intersection(str(node.right.value).split("/"))
 

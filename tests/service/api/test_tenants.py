@@ -43,7 +43,7 @@ def requests_for_a_job(api: httpx2.Client, job_id: str) -> Iterator[tuple[str, s
         if "{job_id}" in path
     ]
     assert len(found) >= 10
-    values = {"job_id": job_id, "task": "boxes", "path": "attempts/1/log.txt"}
+    values = {"job_id": job_id, "task": "boxes", "path": "attempts/1/log.txt", "image_id": 1}
     for method, path, body in sorted(found, key=lambda one: one[0] != "get"):
         yield method, path.format(**values), body
 

@@ -64,6 +64,8 @@ def bodies(document: Document) -> dict[tuple[str, str], Document]:
         "parallel": 1, "metric": "val/boxes/AP", "direction": "maximize", "sampler": "tpe", "max_failures": 1,
         "pruner": {"kind": "successive_halving", "min_epochs": 1}, "constraints": {"model.parameters": {"max": 1.0}},
     }  # fmt: skip
+    key = {"name": "a", "scopes": ["jobs:read"], "tenant": "a", "expires_at": "2100-01-01T00:00:00Z"}
+    key |= {"requests_per_minute": 1, "queued_jobs": 1, "storage_bytes": 1}
     return {
         ("post", "/v1/sweeps"): {"config": sweep, "priority": 1, "resources": resources},
         ("post", "/v1/jobs"): {"config": document, "kind": "fit", "priority": 1, "resources": resources},
@@ -72,6 +74,7 @@ def bodies(document: Document) -> dict[tuple[str, str], Document]:
         ("post", "/v1/models/{name}/batch-predictions"): images | {"dataset": "a@b", "resources": resources},
         ("post", "/v1/models/{name}/versions/{version}/exports"): export | {"resources": resources},
         ("post", "/v1/datasets"): folder,
+        ("post", "/v1/keys"): key,
     }
 
 

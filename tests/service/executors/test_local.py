@@ -16,7 +16,7 @@ import pytest
 from service.boot_clock import boot_id
 from service.executors.local import LocalExecutor
 from service.executors.process_tree import descendants, find_process, processes, send_signal, start_ticks
-from tests.service.waiting import TIMEOUT_S
+from tests.service.waiting import TIMEOUT_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 SLEEP = "echo ready; exec sleep 600"
@@ -96,6 +96,7 @@ def test_command_gets_only_its_environment_and_its_folder(attempt: Any) -> None:
 
 def test_environment_of_a_command_is_not_written_to_a_file(attempt: Any) -> None:
     attempt.start("sh", "-c", SLEEP, TOKEN="secret").until_it_says("ready")
+    wait_until(lambda: not list(attempt.folder.glob(".*")), "the end of the shim's writing")
     assert [path for path in attempt.folder.rglob("*") if b"secret" in path.read_bytes()] == []
 
 

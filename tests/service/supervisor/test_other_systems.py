@@ -97,6 +97,7 @@ def test_silence_of_the_system_ends_no_attempt(bench: MakeBench, cluster: Cluste
     cluster.has_room = True
     job = made.submit(made.at_term("exit 75"))
     made.file(job, "ready")
+    made.until(job, JobStatus.RUNNING)
     cluster.is_down = True
     waiting = made.submit(made.SUCCEED)
     _tick(made, 3 * loop.MAX_ERRORS)

@@ -21,15 +21,13 @@ from pipelines.tasks.detection.scoring.box_matching import boxes_of_classes
 from pipelines.tasks.detection.scoring.boxes import CocoFile, FoundBoxes, TrueBoxes
 from pipelines.tasks.detection.scoring.overlaps import MATCH_IOU, NO_BOX
 from pipelines.tasks.detection.scoring.result_rows import read_found
-from pipelines.tasks.evaluated_images import (
+from pipelines.tasks.evaluated_images import EvaluatedImages, MarkedImages, Marks
+from pipelines.tasks.image_marks import (
     NO_CLASS,
     EvaluatedImage,
-    EvaluatedImages,
     ImageName,
-    MarkedImages,
     MarkedLabel,
     MarkedPrediction,
-    Marks,
     Outcome,
     outcome_of,
 )

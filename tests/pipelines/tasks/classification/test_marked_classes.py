@@ -5,7 +5,7 @@ import pytest
 
 from pipelines.tasks.classification.class_table import ClassTable
 from pipelines.tasks.classification.evaluated_images import EvaluatedClasses
-from pipelines.tasks.evaluated_images import ImageName
+from pipelines.tasks.image_marks import ImageName
 
 NAMES = [ImageName(number, "s", f"{number}.png") for number in range(3)]
 SCORES = np.array([[0.7, 0.3], [0.6, 0.4], [0.1, 0.9]])
