@@ -1,17 +1,22 @@
-"""The backbone contract over every row of the catalog, on the meta device: shapes and gradients, no arithmetic.
+"""The backbone contract on the meta device: shapes and gradients, no arithmetic.
+
+By default for the lightest row of each family, and for all others in `make test-slow`: building a network takes seconds
+even without its numbers.
 
 Tests that need numbers are in test_contract_for_real.py.
 """
+
+import math
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from backbones.base import LEVELS
-from backbones.catalog.rows import CATALOG
 from backbones.create import TappedBackbone, create_backbone
 from backbones.meta_device import ShapesOnly, built_on_meta
 from backbones.simple_pyramid import SingleScaleExtractor
+from tests.backbones.sizes import rows_by_speed
 
 OTHERS = (
     "timm:nf_regnet_b0",
@@ -24,7 +29,7 @@ OTHERS = (
 """Families of both libraries without a row in the catalog, or with a row from the other library."""
 
 
-@pytest.fixture(scope="module", params=[*CATALOG, *OTHERS])
+@pytest.fixture(scope="module", params=[*rows_by_speed(math.inf), *OTHERS])
 def backbone(request: pytest.FixtureRequest) -> TappedBackbone:
     """One backbone per row; pytest groups the tests of a row, so each backbone is built once."""
     with built_on_meta():
