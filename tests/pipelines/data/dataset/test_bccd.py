@@ -88,6 +88,7 @@ def test_counts_match_the_data_card(coco: tuple[DatasetIndex, DataReport]) -> No
     assert all(layer.adds_up for layer in report.layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", WRITERS)
 def test_real_boxes_survive_a_conversion(root: Path, coco: Any, tmp_path: Path, to: str) -> None:
     convert(job_of([COCO], {"lookup": LOOKUP}), root, tmp_path / "out", to, link=False)
