@@ -10,9 +10,9 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import Response
 
 COOKIE = "pyramidion_session"
@@ -22,13 +22,12 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def session_of(headers: Headers) -> str | None:
-    """Return the content of the session cookie; None without one."""
-    cookies: SimpleCookie = SimpleCookie()
-    try:
-        cookies.load(headers.get("cookie", ""))
-    except CookieError:
-        return None
-    return cookies[COOKIE].value if COOKIE in cookies else None
+    """Return the content of the session cookie; None without one.
+
+    Browsers send the cookies of all servers of a host. The parser of the standard library finds none of them if one is
+    irregular, such as one with JSON.
+    """
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE) or None
 
 
 def key_of(headers: Headers) -> str | None:

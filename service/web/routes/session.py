@@ -39,5 +39,9 @@ async def end(request: Request) -> Response:
 
 
 def _own_path(path: str) -> str:
-    """Return a path of this server; `/` for anything else, such as the address of another one."""
-    return path if path.startswith("/") and not path.startswith(("//", "/\\")) else "/"
+    """Return a path of this server; `/` for anything else, such as the address of another one.
+
+    Browsers remove tabs and line breaks from an address, so that `/`, a tab and `/example.com` lead to another server.
+    """
+    is_text = path.isascii() and path.isprintable()  # browsers send all other characters encoded
+    return path if is_text and path.startswith("/") and not path.startswith(("//", "/\\")) else "/"

@@ -81,6 +81,27 @@ def test_invalid_key_is_refused(closed: httpx2.Client) -> None:
     assert "pyr_wrong" not in answer.headers.get("set-cookie", "")
 
 
-@pytest.mark.parametrize("address", ["https://example.com", "//example.com", "/\\example.com"])
-def test_login_leads_only_to_pages_of_this_server(address: str, closed: httpx2.Client) -> None:
+@pytest.mark.parametrize(
+    "address",
+    ["https://example.com", "//example.com", "/\\example.com", "/\t/example.com", "/\n/example.com", "/\u00e9\u4e00"],
+)
+def test_login_leads_only_to_pages_of_this_server(address: str, closed: httpx2.Client, key: str) -> None:
     assert 'name="next" value="/"' in closed.get("/login", params={"next": address}).text
+    answer = closed.post("/login", data={"key": key, "next": address})
+    assert (answer.status_code, answer.headers["hx-redirect"]) == (204, "/")
+
+
+@pytest.mark.parametrize("other", ['theme={"dark": true}', "a,b=c d", "=", "\xff\xfe=\x80", "x" * 2000])
+def test_session_is_found_beside_cookies_of_other_servers_of_the_host(
+    other: str, closed: httpx2.Client, key: str
+) -> None:
+    cookies = f"{other}; {COOKIE}={key}; last={other}".encode("latin-1")
+    assert closed.get("/v1/jobs", headers={b"Cookie": cookies}).status_code == 200
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b'"\\377\\000', b"local-\xe9", b"", b"pyr_" + b"9" * 4000])
+def test_session_with_strange_bytes_is_none(content: bytes, closed: httpx2.Client) -> None:
+    session = {b"Cookie": COOKIE.encode() + b"=" + content}
+    assert closed.get("/v1/jobs", headers=session).status_code == 401
+    assert closed.get("/login", headers=session).status_code == 200
+    assert closed.post("/v1/jobs/unknown/cancel", headers=session).status_code == 401
