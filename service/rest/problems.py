@@ -169,13 +169,24 @@ def _methods(request: Request) -> str:
     return ", ".join(sorted({method.upper() for methods in found for method in methods}))
 
 
+def details_of(error: StarletteHTTPException) -> ProblemDetails:
+    """Return the content of the response for an error."""
+    title, errors = getattr(error, "title", phrase(error.status_code)), getattr(error, "errors", [])
+    return ProblemDetails(title=title, status=error.status_code, detail=str(error.detail), errors=errors)
+
+
 def _response_of(problem: Problem) -> Response:
     return problem_response(problem.status_code, problem.title, problem.detail, problem.errors, problem.headers)
 
 
 async def _validation_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _response_of(invalid_values("The request is invalid", map(_field, error.errors())))
+    return _response_of(validation_problem(error))
+
+
+def validation_problem(error: RequestValidationError) -> Problem:
+    """Return the problem of a request whose parameters or body are invalid."""
+    return invalid_values("The request is invalid", map(_field, error.errors()))
 
 
 def _field(details: Mapping[str, Any]) -> ProblemField:

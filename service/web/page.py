@@ -4,12 +4,13 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import HTTPException, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
-from service.rest.problems import phrase
+from service.rest.problems import MEDIA_TYPE, details_of, validation_problem
 from service.rest.schemas import ProblemDetails
 from service.web.calls import RestProblem
 from service.web.session import is_https, new_session, session_of, set_session, token_of
@@ -60,21 +61,20 @@ class PageRoute(APIRoute):
             except RestProblem as error:
                 return render_problem(request, error.problem)
             except HTTPException as error:
-                title = getattr(error, "title", phrase(error.status_code))
-                problem = ProblemDetails(title=title, status=error.status_code, detail=str(error.detail))
-                return render_problem(request, problem)
+                return render_problem(request, details_of(error))
             except RequestValidationError as error:
-                detail = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors())
-                return render_problem(
-                    request, ProblemDetails(title="The address is invalid", status=422, detail=detail)
-                )
+                return render_problem(request, details_of(validation_problem(error)))
 
         return with_problem_page
 
 
-def render_problem(request: Request, problem: ProblemDetails) -> HTMLResponse:
-    """Return the page of a problem; requests for a part of a page get the problem only."""
-    is_part = request.headers.get("hx-target") is not None and request.method != "GET"
-    template = "parts/problem.html" if is_part else "problem.html"
-    # htmx shows only responses without an error; the part says what is wrong.
-    return render(request, template, 200 if is_part else problem.status, problem=problem)
+def render_problem(request: Request, problem: ProblemDetails) -> Response:
+    """Return the page of a problem; requests of htmx get the problem only."""
+    is_form = request.headers.get("hx-target") is not None and request.method != "GET"
+    if is_form:
+        # htmx shows only responses without an error; the part says what is wrong.
+        return render(request, "parts/problem.html", problem=problem)
+    if request.headers.get("hx-request"):
+        # A part that updates stays as it is; app.js shows the problem above it.
+        return Response(problem.model_dump_json(), problem.status, HEADERS, MEDIA_TYPE)
+    return render(request, "problem.html", problem.status, problem=problem)

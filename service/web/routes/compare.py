@@ -4,6 +4,7 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from pydantic import Field
 from starlette.responses import HTMLResponse
 
 from service.states import JobStatus
@@ -12,6 +13,8 @@ from service.web.page import PageRoute, render
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
+JobId = Annotated[str, Field(pattern="^[^/,]+$", max_length=32)]
+"""Id of a job as a part of a path, and of a list."""
 MOST_JOBS = 5
 """Number of columns that still fit a page; REST compares more."""
 SHOWN_CLASSES = 100
@@ -22,7 +25,7 @@ SHOWN_CLASSES = 100
 async def compare_jobs(
     request: Request,
     rest: RestDep,
-    jobs: Annotated[list[str], Query(max_length=100)] = [],  # noqa: B006
+    jobs: Annotated[list[JobId], Query(max_length=100)] = [],  # noqa: B006
     are_computed: Annotated[bool, Query(alias="numbers")] = False,
 ) -> HTMLResponse:
     """Return the page that compares chosen jobs. The browser requests it again with `numbers`, which take seconds."""

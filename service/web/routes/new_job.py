@@ -16,6 +16,8 @@ from service.web.page import PageRoute, render
 router = APIRouter(prefix="/jobs/new", include_in_schema=False, route_class=PageRoute)
 DEFAULT_BUDGET = "10m"
 Text = Annotated[str, Field(max_length=1_000_000)]
+Reference = Annotated[str, Query(max_length=200, pattern="^([^/@]+@[^/@]+)?$")]
+"""NAME@VERSION of a data set."""
 
 
 class JobForm(BaseModel):
@@ -49,9 +51,7 @@ FormDep = Annotated[JobForm, Form()]
 
 
 @router.get("")
-async def get_new_job(
-    request: Request, rest: RestDep, dataset: Annotated[str, Query(max_length=200)] = ""
-) -> HTMLResponse:
+async def get_new_job(request: Request, rest: RestDep, dataset: Reference = "") -> HTMLResponse:
     """Return the form, for a data set if one is given."""
     server = await rest.get("/v1/capabilities")
     found = await rest.get("/v1/datasets", {"status": "ready", "limit": 200})

@@ -29,6 +29,12 @@ export function showProblem(title, detail, errors = []) {
   part.scrollIntoView({ block: "nearest" });
 }
 
+/** Returns whether a problem is shown already. */
+function isShown(title, detail) {
+  const shown = [...document.querySelectorAll("#problem strong, #problem p")].map((line) => line.textContent);
+  return shown[0] === title && shown[1] === detail;
+}
+
 /** Returns the problem in the answer to a request of htmx. */
 function problemOf(answer) {
   if (!answer.status) return { title: "No connection", detail: "The server does not answer. The page tries again." };
@@ -73,7 +79,7 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
 document.body.addEventListener("htmx:afterRequest", ({ detail, target }) => {
   const isChange = detail.requestConfig.verb !== "get";
   if (detail.successful) {
-    if (isChange || document.querySelector("#problem [data-connection]")) showProblem();
+    if (isChange || document.querySelector("#problem [data-passing]")) showProblem();
     if (!isChange) return;
     const then = target.dataset.then;
     // An answer without content (204) has the type of the route nevertheless.
@@ -84,8 +90,10 @@ document.body.addEventListener("htmx:afterRequest", ({ detail, target }) => {
     return;
   }
   const { title, detail: text, errors } = problemOf(detail.xhr);
+  // A part that updates fails again and again; its reader may have scrolled on.
+  if (!isChange && isShown(title, text)) return;
   showProblem(title, text, errors);
-  if (!detail.xhr.status) document.querySelector("#problem .problem").dataset.connection = "";
+  if (!isChange || !detail.xhr.status) document.querySelector("#problem .problem").dataset.passing = "";
 });
 
 // Forms with hx-ext="json" send their fields as JSON, as REST expects it.

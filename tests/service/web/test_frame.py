@@ -1,4 +1,4 @@
-"""What all pages have in common: headers, the session, problems, and text of strangers."""
+"""Common parts of all pages: headers, the session, problems, and text of strangers."""
 
 import hashlib
 import re
@@ -51,6 +51,39 @@ def test_change_in_a_session_needs_the_token_of_its_pages(site: httpx2.Client) -
         "The request does not come from a page of this server",
     )
     assert site.post("/v1/jobs/unknown/cancel", headers={**cookie, TOKEN_HEADER: token[1]}).status_code == 404
+
+
+def test_part_that_updates_gets_a_problem_as_rest_has_it(site: httpx2.Client) -> None:
+    answer = site.get("/jobs/unknown", headers={"HX-Request": "true", "HX-Target": "live"})
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert answer.json()["title"] == "Job not found"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/jobs/new?dataset=shapes@1/thumbnails/0",
+        "/jobs/new?dataset=shapes@1/report",
+        "/jobs/new?dataset=shapes",
+        "/compare?jobs=&jobs=x&jobs=y",
+        "/compare?jobs=x/results&jobs=y",
+        "/jobs/x%2Fresults",
+        "/jobs/x/results/%3F%23%25%0D%0A%7F%C3%28",
+        f"/jobs/x/results/{'y' * 3000}",
+        "/sweeps/%00",
+    ],
+)
+def test_address_with_unusual_characters_is_a_problem(address: str, site: httpx2.Client) -> None:
+    answer = site.get(address)
+    assert answer.status_code in (400, 404, 422)
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/", "/jobs/unknown", "/login", "/static/style.css"])
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+def test_methods_that_pages_lack_are_refused(method: str, path: str, site: httpx2.Client) -> None:
+    answer = site.request(method, path)
+    assert (answer.status_code, "GET" in answer.headers["allow"]) == (405, True)
 
 
 def test_problem_of_a_page_is_a_page(site: httpx2.Client) -> None:

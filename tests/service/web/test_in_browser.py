@@ -39,6 +39,17 @@ def test_times_are_in_the_zone_of_the_reader(site: httpx2.Client, browser: Any, 
         assert "GMT+5:30" in tab.page.locator(f"#job-{job_in_the_list} time").inner_text()
 
 
+def test_problem_of_an_update_disappears_with_the_next_one(site: httpx2.Client, browser: Any) -> None:
+    with opened_tab(browser) as tab:
+        tab.expects_failed_requests = True
+        tab.open(str(site.base_url))
+        # A proxy answers for a server that starts again.
+        tab.page.route(lambda url: url.endswith("/?"), lambda route: route.fulfill(status=502, body="<h1>"), times=1)
+        problem = tab.page.get_by_text("Status 502")
+        problem.wait_for()
+        problem.wait_for(state="hidden")
+
+
 def test_part_that_updates_keeps_the_focus(site: httpx2.Client, browser: Any, job_in_the_list: str) -> None:
     with opened_tab(browser) as tab:
         tab.open(str(site.base_url))
