@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.yaml_aliases import BoundedAliases
 from pipelines.base.yaml_keys import UniqueKeys
 from pipelines.spec.explain import explain
 from pipelines.spec.job import JobSpec
@@ -22,8 +23,8 @@ RECIPE = "recipe"
 """Key of a short document, which leaves its settings to a recipe (`pipelines.data.drafting.finetune`)."""
 
 
-class _Loader(UniqueKeys, yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, and a repeated key is an error."""
+class _Loader(UniqueKeys, BoundedAliases, yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, and repeated keys and endless repetitions are errors."""
 
 
 class Dumper(yaml.SafeDumper):

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+
+from service.rest.document_text import text_of
 
 _SHOWN = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
 _SHOWN |= {0x7F: "\u2421", **dict.fromkeys(range(128, 160), "�")}
@@ -76,11 +77,6 @@ def seconds_between(first: str | None, second: str | None) -> float | None:
     return (datetime.fromisoformat(second) - datetime.fromisoformat(first)).total_seconds()
 
 
-def as_yaml(value: Any) -> str:
-    """Return a document as YAML."""
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-
-
 def as_json(value: Any) -> str:
     """Return a value as JSON, for an attribute that a script reads."""
     return json.dumps(value, ensure_ascii=False)
@@ -100,8 +96,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (fixed, file_size, duration, moment, as_yaml, as_json, as_query)
-    environment.filters.update({one.__name__: one for one in filters})
+    filters = (fixed, file_size, duration, moment, as_json, as_query)
+    environment.filters.update({one.__name__: one for one in filters}, as_yaml=text_of)
     environment.globals.update(seconds_between=seconds_between)
     return environment
 

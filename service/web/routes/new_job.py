@@ -1,5 +1,6 @@
 """The page that submits a job: data and a recipe, or a whole document."""
 
+import asyncio
 import secrets
 from typing import Annotated, Any, Literal
 
@@ -7,11 +8,12 @@ from fastapi import APIRouter, Form, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import HTMLResponse, Response
 
+from service.rest.document_text import InvalidDocument, document_of
 from service.rest.problems import Problem
 from service.rest.schemas import ProblemField
 from service.web.calls import RestDep, RestProblem
-from service.web.document_text import DocumentText, InvalidDocument
 from service.web.page import PageRoute, render
+from service.web.yaml_places import lines_of
 
 router = APIRouter(prefix="/jobs/new", include_in_schema=False, route_class=PageRoute)
 DEFAULT_BUDGET = "10m"
@@ -35,14 +37,20 @@ class JobForm(BaseModel):
     key: Text = ""
 
     def body(self) -> dict[str, Any]:
-        """Return the body of `POST /v1/jobs`; raises InvalidDocument if the document is not YAML or JSON."""
+        """Return the body of `POST /v1/jobs`.
+
+        A long document takes a while, so that the event loop must not wait for it.
+
+        Raises:
+            InvalidDocument: the document is not YAML or JSON.
+        """
         resources = {"cpus": _number(self.cpus), "gpus": _number(self.gpus)}
         common = {
             "priority": _number(self.priority),
             "resources": {k: v for k, v in resources.items() if v is not None},
         }
         if self.mode == "document":
-            return {"config": DocumentText(self.document).content(), "kind": self.kind, **common}
+            return {"config": document_of(self.document), "kind": self.kind, **common}
         data = {"root": self.folder.strip()} if self.folder.strip() else {"dataset": self.dataset}
         return {"recipe": "finetune", "data": data, "budget": self.budget.strip(), **common}
 
@@ -75,9 +83,9 @@ async def get_new_job(request: Request, rest: RestDep, dataset: Reference = "") 
 async def check_job(request: Request, rest: RestDep, form: FormDep) -> HTMLResponse:
     """Return the report of a dry run, or the problems of the document."""
     try:
-        answer = await rest.send("POST", "/v1/jobs", {"dry_run": "true"}, form.body())
+        answer = await rest.send("POST", "/v1/jobs", {"dry_run": "true"}, await asyncio.to_thread(form.body))
     except (RestProblem, InvalidDocument) as error:
-        return _problems(request, form, error)
+        return await _problems(request, form, error)
     report = answer.json()
     starts = {stage: row["epoch"] + 1 for row in reversed(report["trainable"]) for stage in row["stages"]}
     return render(request, "parts/dry_run.html", report=report, starts=starts)
@@ -87,13 +95,14 @@ async def check_job(request: Request, rest: RestDep, form: FormDep) -> HTMLRespo
 async def submit_job(request: Request, rest: RestDep, form: FormDep) -> Response:
     """Submit the job, and lead to its page."""
     try:
-        answer = await rest.send("POST", "/v1/jobs", body=form.body(), headers={"Idempotency-Key": form.key})
+        body = await asyncio.to_thread(form.body)
+        answer = await rest.send("POST", "/v1/jobs", body=body, headers={"Idempotency-Key": form.key})
     except (RestProblem, InvalidDocument) as error:
-        return _problems(request, form, error)
+        return await _problems(request, form, error)
     return Response(status_code=204, headers={"HX-Redirect": f"/jobs/{answer.json()['id']}"})
 
 
-def _problems(request: Request, form: JobForm, error: RestProblem | InvalidDocument) -> HTMLResponse:
+async def _problems(request: Request, form: JobForm, error: RestProblem | InvalidDocument) -> HTMLResponse:
     """Return the problems, each with its field of the form or its line in the document."""
     if isinstance(error, InvalidDocument):
         problems = [ProblemField(pointer="/config", detail=str(error))]
@@ -102,7 +111,7 @@ def _problems(request: Request, form: JobForm, error: RestProblem | InvalidDocum
         )
     problem = error.problem
     problems = problem.errors or [ProblemField(pointer="", detail=problem.detail)]
-    lines = DocumentText(form.document).lines() if form.mode == "document" else {}
+    lines = await asyncio.to_thread(lines_of, form.document) if form.mode == "document" else {}
     found = {one.pointer: lines.get(one.pointer.removeprefix("/config")) for one in problems}
     return render(request, "parts/job_problems.html", title=problem.title, problems=problems, lines=found)
 

@@ -61,6 +61,8 @@ def test_anchors_and_merge_keys_are_supported() -> None:
         ("a: !!int x", "contains a value that cannot be read"),
         ("[" * 2000, "contains a value that cannot be read"),
         ("\0", "is not valid YAML"),
+        ("a: &a {b: *a}", "line 1, column 1: the document with its aliases has more than 4194304 characters"),
+        (f"- &x {'9' * 5000}\n- [{'*x, ' * 900}]", "the document with its aliases has more than"),
     ],
 )
 def test_invalid_yaml_is_reported_with_its_position(text: str, expected: str) -> None:

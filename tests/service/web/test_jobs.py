@@ -6,7 +6,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.web.document_text import DocumentText, InvalidDocument
+from service.rest.document_text import document_of, text_of
+from service.web.yaml_places import lines_of
 
 FORM = {"mode": "document", "kind": "fit", "priority": "3", "cpus": "1", "key": "a-key"}
 DOCUMENT = """\
@@ -27,6 +28,8 @@ data:
   image_size: 64
 tracking: null
 """
+ALIASES = "x0: &x0 1\n" + "".join(f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9)}]\n" for n in range(1, 12))
+"""A document of a thousand characters that stands for a hundred billion values."""
 PART = {"HX-Request": "true", "HX-Target": "report"}
 
 
@@ -86,6 +89,13 @@ def test_problems_of_a_document_have_their_lines(site: httpx2.Client, change: di
     [
         ({"document": "a: [1"}, "The document cannot be read"),
         ({"document": ""}, "got nothing; write a job document"),
+        ({"document": "- 1"}, "got a list; write a job document"),
+        ({"document": "a: 1\na: 2"}, "the key &#39;a&#39; is repeated"),
+        ({"document": "a: !!binary aGk="}, "got a value that JSON does not have"),
+        ({"document": "a: .nan"}, "NaN is not a JSON number"),
+        ({"document": "&a {b: *a}"}, "the document with its aliases has more than 4194304 characters"),
+        ({"document": "[" * 5000}, "The document cannot be read"),
+        ({"document": ALIASES}, "the document with its aliases has more than 4194304 characters"),
         ({"document": "a: 1", "priority": "high"}, "got &#39;high&#39;; write a whole number"),
         ({"mode": "recipe", "dataset": "gone@123456789abc", "budget": "5m"}, "gone"),
         ({"mode": "recipe", "folder": "shapes", "budget": "soon"}, "budget"),
@@ -106,9 +116,13 @@ def test_form_has_the_kinds_and_resources_of_the_server(site: httpx2.Client) -> 
 
 
 def test_lines_of_a_document_are_found_by_pointer() -> None:
-    text = DocumentText("a:\n  b/c:\n    - 1\n    - d: 2\n")
-    assert text.content() == {"a": {"b/c": [1, {"d": 2}]}}
-    assert text.lines() == {"/a": 1, "/a/b~1c": 2, "/a/b~1c/0": 3, "/a/b~1c/1": 4, "/a/b~1c/1/d": 4}
-    assert DocumentText("a: [").lines() == {}
-    with pytest.raises(InvalidDocument, match="got a list; write a job document"):
-        DocumentText("- 1").content()
+    text = "a:\n  b/c:\n    - 1\n    - d: 2\n"
+    assert document_of(text) == {"a": {"b/c": [1, {"d": 2}]}}
+    assert lines_of(text) == {"/a": 1, "/a/b~1c": 2, "/a/b~1c/0": 3, "/a/b~1c/1": 4, "/a/b~1c/1/d": 4}
+    assert lines_of("") == {}
+
+
+def test_document_of_the_form_is_read_as_the_command_line_reads_it() -> None:
+    document = {"lr": 1e-3, "number": "1e-3", "date": "2026-11-29", "switch": "on", "nothing": None}
+    assert document_of("lr: 1e-3\nnumber: '1e-3'\ndate: 2026-11-29\nswitch: 'on'\nnothing:\n") == document
+    assert document_of(text_of(document)) == document
