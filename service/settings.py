@@ -80,7 +80,7 @@ class Settings(RunStorageSettings):
         description="further environment variables that trainers and the predictor get; `ABC_*` is a prefix",
     )
 
-    max_json_bytes: Count = Field(1 << 20, description="maximum size of a request's JSON body")
+    max_json_bytes: Count = Field(1 << 20, description="maximum size of a request's JSON body, or form")
     max_image_bytes: Count = Field(20 << 20, description="maximum size of an uploaded image file")
     max_images: Count = Field(16, description="maximum number of images in one predict request")
     max_images_bytes: Count = Field(64 << 20, description="maximum size of all image files of one predict request")

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from service.api.content_negotiation import media_type_of
 from service.api.thread_pools import PooledRoute
+from service.rest.limited_request import LimitedRequest
 from service.rest.problems import Problem
 
 MAX_DEPTH = 64
@@ -40,34 +41,11 @@ def _require_json(content_type: str) -> None:
         raise Problem(415, "Not JSON", f"got the content type {content_type[:80]!r}; send the body as application/json")
 
 
-class StrictRequest(Request):
+class StrictRequest(LimitedRequest):
     """A request whose body must be strict JSON of at most `max_json_bytes`; reading it raises Problem 400 or 413."""
-
-    async def body(self) -> bytes:
-        if not hasattr(self, "_body"):
-            limit = self.app.state.settings.max_json_bytes
-            if int(self.headers.get("content-length", "0")) > limit:
-                raise _too_large(limit)
-            body = bytearray()
-            async for chunk in self.stream():
-                body += chunk
-                if len(body) > limit:
-                    raise _too_large(limit)
-            self._body = bytes(body)
-        return self._body
 
     async def json(self) -> Any:
         return strict_json(await self.body())
-
-
-def _too_large(limit: int) -> Problem:
-    # The rest of the body stays unread, so the connection cannot carry another request.
-    return Problem(
-        413,
-        "Body too large",
-        f"a JSON body may have at most {limit} bytes; PYRAMIDION_MAX_JSON_BYTES sets the limit of the server",
-        headers={"Connection": "close"},
-    )
 
 
 def strict_json(body: bytes) -> Any:

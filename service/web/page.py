@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
+from service.rest.limited_request import LimitedRequest
 from service.rest.problems import MEDIA_TYPE, details_of, validation_problem
 from service.rest.schemas import ProblemDetails
 from service.web.calls import RestProblem
@@ -50,18 +51,23 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
 
 
 class PageRoute(APIRoute):
-    """A route of a page: a problem of its REST requests, or of its own parameters, becomes a page too."""
+    """A route of a page: a problem of its REST requests, or of its own parameters, becomes a page too.
+
+    Forms are limited as JSON bodies are: the one that asks for a key accepts requests of everyone.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
         async def with_problem_page(request: Request) -> Response:
             try:
-                return await handler(request)
+                return await handler(LimitedRequest(request.scope, request.receive))
             except RestProblem as error:
                 return render_problem(request, error.problem)
             except HTTPException as error:
-                return render_problem(request, details_of(error))
+                response = render_problem(request, details_of(error))
+                response.headers.update(error.headers or {})
+                return response
             except RequestValidationError as error:
                 return render_problem(request, details_of(validation_problem(error)))
 

@@ -6,6 +6,7 @@ import re
 import httpx2
 import pytest
 
+from service.settings import Settings
 from service.web.session import COOKIE, TOKEN_HEADER, token_of
 from service.web.static_files import FOLDER, static_files
 from service.web.templating import TEMPLATES, duration, file_size, shown
@@ -77,6 +78,14 @@ def test_address_with_unusual_characters_is_a_problem(address: str, site: httpx2
     answer = site.get(address)
     assert answer.status_code in (400, 404, 422)
     assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize("media_type", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+def test_form_that_is_too_large_is_refused(media_type: str, site: httpx2.Client, web_settings: Settings) -> None:
+    content = b'--x\r\nContent-Disposition: form-data; name="key"; filename="a"\r\n\r\n'
+    content += b"k" * web_settings.max_json_bytes
+    answer = site.post("/login", content=content, headers={"Content-Type": media_type})
+    assert (answer.status_code, answer.headers["connection"]) == (413, "close")
 
 
 @pytest.mark.parametrize("path", ["/", "/jobs/unknown", "/login", "/static/style.css"])
