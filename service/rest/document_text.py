@@ -15,7 +15,7 @@ class InvalidDocument(ValueError):
 def document_of(text: str) -> dict[str, Any]:
     """Return the mapping in a text of YAML, or of JSON, which is YAML too, as the command line reads it.
 
-    A text of 1 MiB takes tens of seconds.
+    A text of 1 MiB takes several seconds.
 
     Raises:
         InvalidDocument: the text has no such mapping.

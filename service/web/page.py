@@ -1,5 +1,6 @@
 """Pages: how they are rendered, with which headers, and what is shown instead if a request fails."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
@@ -27,8 +28,10 @@ HEADERS = {
 """Headers of every page. Only files of this server are loaded, and nothing in a page itself is run."""
 
 
-def render(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+async def render(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """Return a page.
+
+    It is rendered in a thread: a long document takes seconds, in which the event loop must answer other requests.
 
     Args:
         template: file in `templates`.
@@ -43,7 +46,7 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
         "principal": getattr(request.state, "principal", None),
         "now": datetime.now(UTC).isoformat(),
     }
-    content = TEMPLATES.get_template(template).render(**frame, **values)
+    content = await asyncio.to_thread(TEMPLATES.get_template(template).render, **frame, **values)
     response = HTMLResponse(content, status, HEADERS)
     if session is None:
         set_session(response, started, is_secure=is_https(request.url.scheme, request.headers))
@@ -63,24 +66,24 @@ class PageRoute(APIRoute):
             try:
                 return await handler(LimitedRequest(request.scope, request.receive))
             except RestProblem as error:
-                return render_problem(request, error.problem)
+                return await render_problem(request, error.problem)
             except HTTPException as error:
-                response = render_problem(request, details_of(error))
+                response = await render_problem(request, details_of(error))
                 response.headers.update(error.headers or {})
                 return response
             except RequestValidationError as error:
-                return render_problem(request, details_of(validation_problem(error)))
+                return await render_problem(request, details_of(validation_problem(error)))
 
         return with_problem_page
 
 
-def render_problem(request: Request, problem: ProblemDetails) -> Response:
+async def render_problem(request: Request, problem: ProblemDetails) -> Response:
     """Return the page of a problem; requests of htmx get the problem only."""
     is_form = request.headers.get("hx-target") is not None and request.method != "GET"
     if is_form:
         # htmx shows only responses without an error; the part says what is wrong.
-        return render(request, "parts/problem.html", problem=problem)
+        return await render(request, "parts/problem.html", problem=problem)
     if request.headers.get("hx-request"):
         # A part that updates stays as it is; app.js shows the problem above it.
         return Response(problem.model_dump_json(), problem.status, HEADERS, MEDIA_TYPE)
-    return render(request, "problem.html", problem.status, problem=problem)
+    return await render(request, "problem.html", problem.status, problem=problem)

@@ -39,7 +39,7 @@ async def compare_jobs(
         )
         if are_computed:
             numbers, problem = await _numbers(rest, ids)
-    return render(
+    return await render(
         request,
         "compare.html",
         finished=finished["jobs"],

@@ -24,7 +24,7 @@ async def get_datasets(
 ) -> HTMLResponse:
     """Return the page with the newest versions of all data sets, or with those of a filter."""
     page = await rest.get("/v1/datasets", {"status": status or None, "name": name or None, "cursor": cursor})
-    return render(
+    return await render(
         request,
         "datasets.html",
         datasets=page["datasets"],
@@ -38,4 +38,4 @@ async def get_dataset(name: str, version: str, request: Request, rest: RestDep) 
     """Return the page of a version with the result of its check."""
     found = await rest.get(f"/v1/datasets/{name}/versions/{version}")
     others = await rest.get("/v1/datasets", {"name": found["name"]})
-    return render(request, "dataset.html", dataset=found, versions=others["datasets"], num_classes=SHOWN_CLASSES)
+    return await render(request, "dataset.html", dataset=found, versions=others["datasets"], num_classes=SHOWN_CLASSES)

@@ -15,7 +15,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 async def get_docs(request: Request, rest: RestDep) -> HTMLResponse:
     """Return the page."""
     document = await rest.get("/openapi.json")
-    return render(request, "docs.html", info=document["info"], tags=_by_tag(document))
+    return await render(request, "docs.html", info=document["info"], tags=_by_tag(document))
 
 
 def _by_tag(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -23,7 +23,7 @@ async def get_job(job_id: str, request: Request, rest: RestDep) -> HTMLResponse:
     job, found = await asyncio.gather(rest.get(place), rest.get(f"{place}/curves", {"max_points": TABLE_POINTS}))
     is_part = request.headers.get("hx-target") == "live"
     has_own_result = job["status"] == JobStatus.SUCCEEDED and job["kind"] != "fit"
-    return render(
+    return await render(
         request,
         "job.html",
         job=job,
@@ -46,7 +46,7 @@ async def _constant(rest: RestCalls, place: str, job: dict[str, Any]) -> dict[st
         rest.get_or_none(f"{place}/results"),
     )
     return {
-        "lines": marked_yaml(document["document"], document["differs"] or ()),
+        "lines": await asyncio.to_thread(marked_yaml, document["document"], document["differs"] or ()),
         "has_defaults": document["differs"] is not None,
         "process": process or {},
         "inputs": inputs or {},
@@ -59,4 +59,4 @@ async def _constant(rest: RestCalls, place: str, job: dict[str, Any]) -> dict[st
 async def get_files(job_id: str, request: Request, rest: RestDep) -> HTMLResponse:
     """Return the page with the files of a job."""
     job, found = await asyncio.gather(rest.get(f"/v1/jobs/{job_id}"), rest.get(f"/v1/jobs/{job_id}/artifacts"))
-    return render(request, "job_files.html", job=job, files=found["artifacts"])
+    return await render(request, "job_files.html", job=job, files=found["artifacts"])

@@ -33,7 +33,7 @@ async def get_jobs(
     page, server = await asyncio.gather(rest.get("/v1/jobs", query), rest.get("/v1/capabilities"))
     queued = [job["id"] for job in page["jobs"] if job["status"] == JobStatus.QUEUED][-EXPLAINED_JOBS:]
     reasons = dict(zip(queued, await asyncio.gather(*(_reason(rest, job_id) for job_id in queued)), strict=True))
-    return render(
+    return await render(
         request,
         "jobs.html",
         jobs=page["jobs"],

@@ -29,7 +29,7 @@ METHODS = get_args(ExplanationView.model_fields["method"].annotation)
 async def get_models(request: Request, rest: RestDep) -> HTMLResponse:
     """Return the page with all models."""
     answer = await rest.get("/v1/models")
-    return render(request, "models.html", models=answer["models"])
+    return await render(request, "models.html", models=answer["models"])
 
 
 @router.get("/models/{name}")
@@ -37,7 +37,7 @@ async def get_model(name: str, request: Request, rest: RestDep) -> HTMLResponse:
     """Return the page of a model with its versions and the history of its aliases."""
     model, history = await asyncio.gather(rest.get(f"/v1/models/{name}"), rest.get(f"/v1/models/{name}/promotions"))
     tags = await asyncio.gather(*(_tag(rest, name, alias) for alias in model["aliases"]))
-    return render(
+    return await render(
         request,
         "model.html",
         model=model,
@@ -54,7 +54,7 @@ async def compare_versions(
 ) -> HTMLResponse:
     """Return the page with two versions side by side."""
     compared = await rest.get(f"/v1/models/{name}/comparison", {"first": first, "second": second})
-    return render(request, "model_comparison.html", compared=compared)
+    return await render(request, "model_comparison.html", compared=compared)
 
 
 @router.get("/models/{name}/{version}")
@@ -62,7 +62,7 @@ async def get_version(name: str, version: Number, request: Request, rest: RestDe
     """Return the page of a version, with a place to try it."""
     path = f"/v1/models/{name}/versions/{version}"
     found, exports, tag = await asyncio.gather(rest.get(path), rest.get(f"{path}/exports"), _tag(rest, name, CHAMPION))
-    return render(
+    return await render(
         request, "model_version.html", version=found, exports=exports["exports"], champion=CHAMPION, champion_tag=tag,
         formats=FORMATS, precisions=PRECISIONS, methods=METHODS,
     )  # fmt: skip

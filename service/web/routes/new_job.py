@@ -67,7 +67,7 @@ async def get_new_job(request: Request, rest: RestDep, dataset: Reference = "") 
     if dataset:
         name, _, version = dataset.partition("@")
         drafted = (await rest.get(f"/v1/datasets/{name}/versions/{version}"))["document"]
-    return render(
+    return await render(
         request,
         "new_job.html",
         server=server,
@@ -88,7 +88,7 @@ async def check_job(request: Request, rest: RestDep, form: FormDep) -> HTMLRespo
         return await _problems(request, form, error)
     report = answer.json()
     starts = {stage: row["epoch"] + 1 for row in reversed(report["trainable"]) for stage in row["stages"]}
-    return render(request, "parts/dry_run.html", report=report, starts=starts)
+    return await render(request, "parts/dry_run.html", report=report, starts=starts)
 
 
 @router.post("")
@@ -106,14 +106,14 @@ async def _problems(request: Request, form: JobForm, error: RestProblem | Invali
     """Return the problems, each with its field of the form or its line in the document."""
     if isinstance(error, InvalidDocument):
         problems = [ProblemField(pointer="/config", detail=str(error))]
-        return render(
+        return await render(
             request, "parts/job_problems.html", title="The document cannot be read", problems=problems, lines={}
         )
     problem = error.problem
     problems = problem.errors or [ProblemField(pointer="", detail=problem.detail)]
     lines = await asyncio.to_thread(lines_of, form.document) if form.mode == "document" else {}
     found = {one.pointer: lines.get(one.pointer.removeprefix("/config")) for one in problems}
-    return render(request, "parts/job_problems.html", title=problem.title, problems=problems, lines=found)
+    return await render(request, "parts/job_problems.html", title=problem.title, problems=problems, lines=found)
 
 
 def _number(text: str) -> int | None:

@@ -18,7 +18,7 @@ IMAGES = 12
 async def get_results(job_id: str, request: Request, rest: RestDep) -> HTMLResponse:
     """Return the page with the numbers of all tasks, on all splits, slices and corruptions."""
     job, result = await asyncio.gather(rest.get(f"/v1/jobs/{job_id}"), rest.get(f"/v1/jobs/{job_id}/results"))
-    return render(request, "results.html", job=job, result=result)
+    return await render(request, "results.html", job=job, result=result)
 
 
 @router.get("/{task}")
@@ -47,7 +47,7 @@ async def get_task_results(
         rest.get_or_none(f"{place}/{task}/images", {**conditions, "cursor": cursor, "limit": IMAGES}),
         *(rest.get_or_none(f"{place}/{task}/{name}", {"split": split}) for name in names),
     )
-    return render(
+    return await render(
         request,
         "task_results.html",
         job=job,

@@ -14,7 +14,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 @router.get("/login")
 async def get_login(request: Request, next: Annotated[str, Query(max_length=2000)] = "/") -> HTMLResponse:
     """Return the page that asks for a key."""
-    return render(request, "login.html", next=_own_path(next), problem=None)
+    return await render(request, "login.html", next=_own_path(next), problem=None)
 
 
 @router.post("/login")
@@ -24,7 +24,7 @@ async def start_session(
     """Keep a key in the session cookie, if it is valid."""
     problem = await request.app.state.authenticator.problem_of_key(key.strip())
     if problem is not None:
-        return render(request, "login.html", 200, next=_own_path(next), problem=problem)
+        return await render(request, "login.html", 200, next=_own_path(next), problem=problem)
     response = Response(status_code=204, headers={"HX-Redirect": _own_path(next)})
     set_session(response, key.strip(), is_secure=is_https(request.url.scheme, request.headers))
     return response

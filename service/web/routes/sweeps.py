@@ -15,10 +15,10 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 async def get_sweeps(request: Request, rest: RestDep, cursor: Annotated[str | None, Query()] = None) -> HTMLResponse:
     """Return the page with the newest sweeps."""
     page = await rest.get("/v1/sweeps", {"cursor": cursor})
-    return render(request, "sweeps.html", sweeps=page["sweeps"], next_cursor=page["next_cursor"])
+    return await render(request, "sweeps.html", sweeps=page["sweeps"], next_cursor=page["next_cursor"])
 
 
 @router.get("/sweeps/{sweep_id}")
 async def get_sweep(sweep_id: str, request: Request, rest: RestDep) -> HTMLResponse:
     """Return the page of a sweep."""
-    return render(request, "sweep.html", sweep=await rest.get(f"/v1/sweeps/{sweep_id}"))
+    return await render(request, "sweep.html", sweep=await rest.get(f"/v1/sweeps/{sweep_id}"))

@@ -23,7 +23,7 @@ async def get_system(request: Request, rest: RestDep, cursor: Annotated[str | No
         _permitted(rest, "/v1/keys"),
         _permitted(rest, "/v1/audit", cursor=cursor, limit=50),
     )
-    return render(
+    return await render(
         request, "system.html", readiness=readiness, capabilities=capabilities, system=system, keys=keys, audit=audit,
         scopes=MEANINGS,
     )  # fmt: skip
