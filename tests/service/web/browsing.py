@@ -1,5 +1,6 @@
 """A tab of a real browser that accepts no errors of pages."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from axe_playwright_python.sync_playwright import Axe
 from tests.service.waiting import TIMEOUT_S
 
 BUSY = 503
+FAILED_REQUEST = re.compile(r"Failed to load|Response Status Error Code|htmx:(sendError|afterRequest)")
+BUSY_ANSWER = re.compile(rf"status of {BUSY}|Error Code {BUSY}")
+"""Messages of the browser and of htmx about a request that has failed, and about an answer of a busy machine."""
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}}
 
 TOO_WIDE = """() => {
@@ -52,8 +56,8 @@ class Tab:
         return list(self.page.evaluate(TOO_WIDE))
 
     def _keep(self, message: Any) -> None:
-        is_failed_request = "Failed to load" in message.text
-        is_expected = is_failed_request and (self.expects_failed_requests or f"status of {BUSY}" in message.text)
+        is_busy = BUSY_ANSWER.search(message.text) is not None
+        is_expected = FAILED_REQUEST.search(message.text) and (self.expects_failed_requests or is_busy)
         if message.type == "error" and not is_expected:
             self.errors.append(f"{message.text} {message.location}")
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,14 @@ class Supervision:
     def succeed(self, job: Job) -> Job:
         self.leases.end_attempt(job, "succeeded", 0)
         return self.leases.move(self.leases.move(job, JobStatus.FINALIZING), JobStatus.SUCCEEDED)
+
+
+def write_files(settings: Settings, job: Job, files: Mapping[str, object]) -> None:
+    """Write files into the run folder of a job: texts, and other values as JSON."""
+    for name, content in files.items():
+        path = settings.run_dir(job.id) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +108,9 @@ def test_result_of_a_batch_prediction_is_on_its_page(
     site: httpx2.Client, service: Supervision, web_settings: Settings
 ) -> None:
     job = service.run("predicted")
-    folder = web_settings.run_dir(job.id)
-    folder.mkdir(parents=True)
     images = {"total": 9, "predicted": 7, "failed": 2, "damaged": 1}
     tasks = {"boxes": {"kind": "detection", "num_rows": 1, "files": ["predictions/boxes.csv"]}}
-    (folder / "result.json").write_text(json.dumps({"images": images, "tasks": tasks}), encoding="utf-8")
+    write_files(web_settings, job, {"result.json": {"images": images, "tasks": tasks}})
     assert "<h2>Predictions</h2>" not in site.get(f"/jobs/{job.id}").text
     service.succeed(job)
     page = site.get(f"/jobs/{job.id}").text
@@ -115,15 +121,13 @@ def test_result_of_a_batch_prediction_is_on_its_page(
 
 def test_result_of_an_export_is_on_its_page(site: httpx2.Client, service: Supervision, web_settings: Settings) -> None:
     job = service.run("exported", {"model": "shapes", "version": 3, "runtime": "onnx"}, "export")
-    folder = web_settings.run_dir(job.id)
-    folder.mkdir(parents=True)
     export = {
         "runtime": "onnx", "precision": "int8", "size_bytes": 2048,
         "metrics": {"val/boxes/AP": {"torch": 0.5, "variant": None}},
         "latency": {"torch_ms": 20, "runtime_ms": 5}, "gate": {"reasons": ["AP falls by 0.1"]}, "servable": False,
     }  # fmt: skip
     result = {"model": "shapes", "version": 3, "export": export, "versions": {"torch": "2.15.0"}}
-    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    write_files(web_settings, job, {"result.json": result})
     service.succeed(job)
     page = " ".join(site.get(f"/jobs/{job.id}").text.split())
     assert "<strong>is not served</strong>: AP falls by 0.1." in page
@@ -135,16 +139,16 @@ def test_environment_of_a_run_is_shown_as_far_as_its_files_have_it(
     site: httpx2.Client, service: Supervision, web_settings: Settings
 ) -> None:
     job = service.run("equipped")
-    attempt = web_settings.run_dir(job.id) / "attempts" / "1"
-    attempt.mkdir(parents=True)
-    (attempt / "run.json").write_text('{"pid": 1}', encoding="utf-8")
+    write_files(web_settings, job, {"attempts/1/run.json": {"pid": 1}})
     page = site.get(f"/jobs/{job.id}").text
     assert "<h2>Environment and data</h2>" in page
     assert "<dt>Machine</dt>" not in page
-    (attempt / "run.json").write_text('{"pid": 1, "host": "node-3"}', encoding="utf-8")
-    (attempt.parents[1] / "inputs.json").write_text('{"data": "/data/x", "weights": "default"}', encoding="utf-8")
-    report = {"num_errors": 0, "num_warnings": 2, "fingerprints": {"train": "abc"}}
-    (attempt.parents[1] / "data_report.json").write_text(json.dumps(report), encoding="utf-8")
+    files = {
+        "attempts/1/run.json": {"pid": 1, "host": "node-3"},
+        "inputs.json": {"data": "/data/x", "weights": "default"},
+        "data_report.json": {"num_errors": 0, "num_warnings": 2, "fingerprints": {"train": "abc"}},
+    }
+    write_files(web_settings, job, files)
     page = site.get(f"/jobs/{job.id}").text
     assert "<bdi>node-3</bdi>, attempt 1" in page
     assert "<bdi>/data/x</bdi>" in page
@@ -173,10 +177,8 @@ def test_failed_job_says_what_to_do_and_strangers_text_stays_text(
 ) -> None:
     job = service.run("hostile")
     job = service.report(job, 1, "metric", **{f"val/{HOSTILE}": 0.5})
-    folder = web_settings.run_dir(job.id) / "attempts" / "1"
-    folder.mkdir(parents=True)
-    (folder / "log.txt").write_text(f"Traceback\n{HOSTILE}\n", encoding="utf-8")
-    (folder.parents[1] / f"{HOSTILE.replace('/', '-')}.txt").write_text("", encoding="utf-8")
+    files = {"attempts/1/log.txt": f"Traceback\n{HOSTILE}\n", f"{HOSTILE.replace('/', '-')}.txt": ""}
+    write_files(web_settings, job, files)
     service.leases.end_attempt(job, "failed", 65, HOSTILE)
     service.leases.move(job, JobStatus.FAILED, failure=(FailureKind.NUMERICS, HOSTILE))
     page = site.get(f"/jobs/{job.id}").text
@@ -226,36 +228,31 @@ def test_job_is_watched_live_while_the_api_is_killed_and_comes_back(
 ) -> None:
     settings = settings_below(tmp_path, migrated_path)
     service, api = Supervision(settings), LiveApi(settings, tmp_path / "api.log")
-    context = browser.new_context()
     try:
         job = service.learn(service.run("watched", {"name": "x"}, "fit"), 1, 0.5)
         log = settings.run_dir(job.id) / "attempts" / "1" / "log.txt"
-        log.parent.mkdir(parents=True)
-        log.write_text("first line\nwarning: a small set\n", encoding="utf-8")
+        write_files(settings, job, {"attempts/1/log.txt": "first line\nwarning: a small set\n"})
         assert api.client.get("/v1/jobs").status_code == 200
-        page, problems = context.new_page(), []
-        page.set_default_timeout(60_000)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda message: problems.append(message.text) if "Security Policy" in message.text else None)
-        page.goto(f"http://127.0.0.1:{api.port}/jobs/{job.id}")
-        loss = page.locator("figure", has_text="Losses of boxes").locator("output")
-        loss.filter(has_text="0.5").wait_for()
-        page.get_by_text("first line").wait_for()
-        job = service.learn(job, 2, 0.25)
-        loss.filter(has_text="0.25").wait_for()
-        api.kill()
-        job = service.learn(job, 3, 0.125)
-        with log.open("a", encoding="utf-8") as file:
-            file.write("error: a late line\n")
-        api.start()
-        loss.filter(has_text="0.125").wait_for()
-        page.get_by_text("error: a late line").wait_for()
-        page.locator("#log-level").select_option("error")
-        assert not page.get_by_text("first line").is_visible()
-        service.succeed(job)
-        page.locator("#live .status.succeeded").wait_for()
-        assert problems == []
+        with opened_tab(browser) as tab:
+            page = tab.page
+            tab.open(f"http://127.0.0.1:{api.port}/jobs/{job.id}")
+            loss = page.locator("figure", has_text="Losses of boxes").locator("output")
+            loss.filter(has_text="0.5").wait_for()
+            page.get_by_text("first line").wait_for()
+            job = service.learn(job, 2, 0.25)
+            loss.filter(has_text="0.25").wait_for()
+            tab.expects_failed_requests = True
+            api.kill()
+            job = service.learn(job, 3, 0.125)
+            with log.open("a", encoding="utf-8") as file:
+                file.write("error: a late line\n")
+            api.start()
+            loss.filter(has_text="0.125").wait_for()
+            page.get_by_text("error: a late line").wait_for()
+            page.locator("#log-level").select_option("error")
+            assert not page.get_by_text("first line").is_visible()
+            service.succeed(job)
+            page.locator("#live .status.succeeded").wait_for()
     finally:
-        context.close()
         api.close()
         service.engine.dispose()
