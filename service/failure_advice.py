@@ -1,4 +1,4 @@
-"""What to do about a failed job, one sentence for each kind of failure. Torch-free."""
+"""Advice about failed jobs, one sentence for each kind of failure. Torch-free."""
 
 from service.states import FailureKind
 

@@ -27,7 +27,7 @@ class Marks:
     predicted: IntArray
 
     def chosen(self, outcome: ErrorOutcome | None, truth: int | None, predicted: int | None) -> BoolArray:
-        """Return which marks (M,) have an outcome, and the classes of a label and a prediction; None is any."""
+        """Return a mask (M,) of the marks with an outcome, and the classes of a label and a prediction; None is any."""
         chosen = np.ones(len(self.images), dtype=bool)
         if outcome is not None:
             chosen &= self._has(outcome)
@@ -38,7 +38,7 @@ class Marks:
 
     @property
     def is_error(self) -> BoolArray:
-        """Which marks (M,) are errors."""
+        """Mask (M,) of the marks that are errors."""
         found: BoolArray = self.truths != self.predicted
         return found
 
@@ -110,7 +110,7 @@ class MarkedImages(ABC):
 
 
 class EvaluatedImages(ABC):
-    """What a run predicted for the images of its evaluated split, beside their labels.
+    """The predictions of a run for the images of its evaluated split, with their labels.
 
     Attributes:
         names: I images.

@@ -17,7 +17,7 @@ READ_S = 1.0
 MAX_KEPT_POINTS = 2_000_000
 """Largest number of points of all jobs, about 64 MiB; the curves of jobs that were not read for the longest time go."""
 _POINTS_OF_A_JOB = 1000
-"""How much a job counts besides its points."""
+"""Points that each job counts in addition to its own, for the memory of its entry."""
 
 
 class _Entry:

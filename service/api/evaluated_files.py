@@ -60,7 +60,7 @@ class EvaluatedTask:
         return None if file_format is None else self.run_dir.ground_truth / f"{self.task}{file_format.suffix}"
 
     def state(self) -> Hashable:
-        """Return what changes if the files do; raises FileNotFoundError without predictions."""
+        """Return a value that changes if the files do; raises FileNotFoundError without predictions."""
         stats = [path.stat() for path in (self.run_dir.result, self.predictions)]
         return self.run_dir.path, self.task, *((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)
 
@@ -160,7 +160,7 @@ class ImageSources:
         raise Problem(404, "No picture", f"the file {shortened(image.file_name)} of {image.source!r} {reason}")
 
     def reader(self, image: ImageName) -> "NewImageReader":
-        """Return what reads the image as the run has read it."""
+        """Return the reader that reads the image as the run did."""
         from pipelines.data.source_images import NewImageReader
 
         return NewImageReader(self.data.model_copy(update={"sources": {image.source: self.data.sources[image.source]}}))

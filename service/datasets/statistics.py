@@ -1,4 +1,4 @@
-"""What the check of a data set says about its labels and its findings, as REST returns it."""
+"""Statistics of the labels of a data set and of the findings of its check, as REST returns them."""
 
 import math
 from bisect import bisect_right

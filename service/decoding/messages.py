@@ -26,7 +26,7 @@ _ERRORS: dict[str, type[DataError]] = {kind.__name__: kind for kind in (DataErro
 
 @dataclass(frozen=True)
 class DecodingOrder:
-    """How an image is to be read: as a model expects it, with at most `max_pixels`, reduced to `max_side`."""
+    """A request to read an image: as a model expects it, with at most `max_pixels`, reduced to `max_side`."""
 
     reader: NewImageReader
     max_pixels: int

@@ -25,7 +25,7 @@ class DiskUse(Answer):
 
 
 class SystemView(Answer):
-    """The state of the server: what is used, what waits, and which versions run."""
+    """The state of the server: resources in use, queued jobs, and versions."""
 
     version: str = Field(description="version of the program")
     python: str = Field(description="version of Python")

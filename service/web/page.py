@@ -1,4 +1,4 @@
-"""Pages: how they are rendered, with which headers, and what is shown instead if a request fails."""
+"""Rendering of pages, with their headers, and of the pages of problems."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -35,7 +35,7 @@ async def render(request: Request, template: str, status: int = 200, **values: A
 
     Args:
         template: file in `templates`.
-        values: what it shows.
+        values: variables of the template.
     """
     session = session_of(request.headers)
     started = session or new_session()

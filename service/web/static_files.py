@@ -11,7 +11,7 @@ _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg
 
 @dataclass(frozen=True)
 class StaticFile:
-    """A file with what its response needs."""
+    """A file with the headers of its response."""
 
     content: bytes
     media_type: str

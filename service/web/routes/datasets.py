@@ -1,4 +1,4 @@
-"""Data sets: their versions, and what the data check says about one."""
+"""Data sets: their versions, and the result of the check of one."""
 
 from typing import Annotated
 

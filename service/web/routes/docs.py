@@ -19,7 +19,7 @@ async def get_docs(request: Request, rest: RestDep) -> HTMLResponse:
 
 
 def _by_tag(document: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Return the requests of each tag, with what is shown of them."""
+    """Return the requests of each tag, with the facts that the page shows."""
     tags: dict[str, list[dict[str, Any]]] = {}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():

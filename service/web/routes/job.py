@@ -1,4 +1,4 @@
-"""One job: what it does, its attempts, curves, log, document and files."""
+"""One job: its state, attempts, curves, log, document and files."""
 
 import asyncio
 from typing import Any
@@ -36,7 +36,7 @@ async def get_job(job_id: str, request: Request, rest: RestDep) -> HTMLResponse:
 
 
 async def _constant(rest: RestCalls, place: str, job: dict[str, Any]) -> dict[str, Any]:
-    """Return what changes only with the stage of the job: the document, the environment and the data."""
+    """Return the parts that change only with the stage of the job: the document, the environment and the data."""
     number = job["attempt"]
     document, process, inputs, data_report, result = await asyncio.gather(
         rest.get(f"{place}/document"),

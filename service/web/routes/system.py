@@ -15,7 +15,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 @router.get("/system")
 async def get_system(request: Request, rest: RestDep, cursor: Annotated[str | None, Query()] = None) -> HTMLResponse:
-    """Return the page with the readiness of the server, what is used, keys, and the audit log."""
+    """Return the page with the readiness of the server, the resources in use, keys, and the audit log."""
     readiness, capabilities, system, keys, audit = await asyncio.gather(
         rest.get("/readyz", accepted=(503,)),
         rest.get("/v1/capabilities"),

@@ -184,7 +184,7 @@ def _positions(known_ids: IntArray, ids: IntArray) -> IntArray:
 
 
 def _matches_a_crowd(images: EvaluatedDetections, found: FoundBoxes) -> BoolArray:
-    """Return which detections (N,) match a crowd of their class, and no other box of it."""
+    """Return a mask (N,) of the detections that match a crowd of their class, and no other box of it."""
     is_ignored = np.zeros(len(found.scores), dtype=bool)
     for boxes in boxes_of_classes(images.truth, found, images.image_ids, images.category_ids, np.inf):
         _, ignored, _ = boxes.matches("all")
