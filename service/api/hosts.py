@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.rest.problems import problem_response
 from service.settings import Settings
+from service.web.session import SAFE_METHODS
 
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOPBACK = frozenset({ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")})
 _EVERY_ADDRESS = {"0.0.0.0", "::"}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -45,7 +45,7 @@ class KnownHostsOnly:
             detail = f"got the host {host[:80]!r}; this server accepts {known}, and PYRAMIDION_ALLOWED_HOSTS adds names"
             return problem_response(400, "Unknown host", detail)
         origin = headers.get("origin")
-        if method in _SAFE_METHODS or origin is None or self._is_own(origin, host):
+        if method in SAFE_METHODS or origin is None or self._is_own(origin, host):
             return None
         detail = (
             f"web pages of {origin[:80]!r} may not change anything on this server; PYRAMIDION_ALLOWED_ORIGINS lists "

@@ -35,11 +35,13 @@ def marked_yaml(document: dict[str, Any], differs: Collection[str]) -> list[Mark
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
     root = yaml.compose(text, yaml.SafeLoader)
     assert root is not None
+    different = frozenset(differs)
+    leading = {pointer[:end] for pointer in different for end, character in enumerate(pointer) if character == "/"}
     marked: set[int] = set()
     for pointer, node, first in values_below(root):
-        if pointer in differs:
+        if pointer in different:
             marked.update(range(first, max(first, _last_line(node)) + 1))
-        elif any(other.startswith(f"{pointer}/") for other in differs):
+        elif pointer in leading:
             marked.add(first)
     return [MarkedLine(line, number in marked) for number, line in enumerate(_BREAK.split(text.removesuffix("\n")))]
 
