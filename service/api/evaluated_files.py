@@ -1,5 +1,6 @@
 """The images of a task of a job with labels and predictions, and their files below the data roots. Torch-free."""
 
+import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -139,23 +140,29 @@ class ImageSources:
             detail = f"the data of the job cannot be found: {shortened(str(error))}"
             raise Problem(404, "No picture", detail) from error
 
-    def locate(self, image: ImageName, split: Split) -> Path:
-        """Return the file of an image; raises Problem 404 if it is missing, or may be one of several."""
+    def locate(self, image: ImageName, split: Split) -> tuple[Path, os.stat_result]:
+        """Return the file of an image and its state; raises Problem 404 if it is missing, or may be one of several."""
         source = self.data.sources.get(image.source)
         if source is None:
             raise Problem(404, "No picture", f"the document of the job has no source {image.source!r}")
         # A split file may assign images of each split on disk to each other one.
         stored = (split,) if source.split_file is None else tuple(source.splits)
-        found = set()
+        found: dict[Path, os.stat_result] = {}
         for name in stored:
             folder = SourceSplit(self.root, image.source, source.images, source.splits, split, name)
             try:
                 path = below(folder.path(source.images), image.file_name)
+                if path.is_file():
+                    found[path] = path.stat()
+            except FileNotFoundError:  # it was deleted in this moment
+                continue
+            except OSError as error:  # not only a missing permission: a name may be too long
+                detail = f"the file {shortened(image.file_name)} of {image.source!r} cannot be read: {error.strerror}"
+                raise Problem(404, "No picture", detail) from error
             except ValueError as error:
                 raise Problem(404, "No picture", shortened(str(error))) from error
-            found |= {path} if path.is_file() else set()
         if len(found) == 1:
-            return found.pop()
+            return found.popitem()
         reason = "exists in several splits on disk" if found else "is missing; it was deleted or moved after the run"
         raise Problem(404, "No picture", f"the file {shortened(image.file_name)} of {image.source!r} {reason}")
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi import Path as PathParameter
@@ -11,19 +11,24 @@ from fastapi import Response as Headers
 from starlette.responses import Response
 
 from pipelines.run_folder.layout import RunDir
-from pipelines.tasks.image_marks import ErrorOutcome, ImageName, Order
+from pipelines.tasks.image_marks import ErrorOutcome, Order
 from service.api.access import needs
 from service.api.asked_task import AskedTask, TaskName
 from service.api.cursor import LINKED, PageCursor, link_next, read_cursor
 from service.api.deps import JobId, JobsDep, PoolsDep, PrincipalDep, SettingsDep
 from service.api.download import ANY_FILE
 from service.api.entity_tags import is_known, tag_of
-from service.api.evaluated_files import EvaluatedFiles, EvaluatedTask, ImageSources
+from service.api.evaluated_files import EvaluatedFiles, EvaluatedTask
 from service.api.thread_pools import FileRoute, Work
 from service.datasets.resolution import data_roots_of_jobs
 from service.rest.problems import Problem, problems
 from service.rest.result_images import ResultImage, ResultImages
 from service.scopes import Scope
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from pipelines.data.source_images import NewImageReader
+    from service.api.result_pictures import ResultPictures
 
 CURSOR = "images"
 KEPT_S = 3600
@@ -128,13 +133,12 @@ async def get_result_picture(
 ) -> Response:
     """Return an image of the evaluated split as the model has seen it, upright and in RGB, without labels."""
     files = pools[Work.FILES]
-    asked = await files.run(_task, job_id, task, jobs, principal, settings)
-    source, image = await files.run(
-        _source, _files(request), asked, image_id, (*data_roots_of_jobs(settings),)
-    )  # fmt: skip
-    path = await files.run(source.locate, image, asked.split)
-    stat = await files.run(path.stat)
-    tag = tag_of(f"{path} {stat.st_mtime_ns} {stat.st_size} {max_side}".encode())
+
+    def locate() -> tuple["NewImageReader", Path, str]:
+        return _locate(_files(request), _task(job_id, task, jobs, principal, settings), image_id, settings)
+
+    reader, path, state_of_file = await files.run(locate)
+    tag = tag_of(f"{state_of_file} {max_side}".encode())
     headers = {
         "ETag": tag,
         "Cache-Control": f"private, max-age={KEPT_S}",
@@ -142,14 +146,17 @@ async def get_result_picture(
     }
     if is_known(request, tag):
         return Response(status_code=304, headers=headers)
+    new_pictures, state = await files.run(_pictures_class), request.app.state
+    if state.result_pictures is None:
+        state.result_pictures = new_pictures(settings)
+    content = await state.result_pictures.read(files, path, reader, max_side)
+    return Response(content, headers=headers, media_type="image/jpeg")
+
+
+def _pictures_class() -> type["ResultPictures"]:
     from service.api.result_pictures import ResultPictures  # numpy, which the process imports only when it is needed
 
-    state = request.app.state
-    if state.result_pictures is None:
-        state.result_pictures = ResultPictures(settings)
-    pictures: ResultPictures = state.result_pictures
-    content = await pictures.read(files, path, source.reader(image), max_side)
-    return Response(content, headers=headers, media_type="image/jpeg")
+    return ResultPictures
 
 
 def _files(request: Request) -> EvaluatedFiles:
@@ -163,10 +170,13 @@ def _task(job_id: str, task: str, jobs: JobsDep, principal: PrincipalDep, settin
     return EvaluatedTask(RunDir.of(settings.run_dir(job_id)), task, scored["split"], scored["result"])
 
 
-def _source(
-    files: EvaluatedFiles, asked: EvaluatedTask, image_id: int, roots: tuple[Path, ...]
-) -> tuple[ImageSources, ImageName]:
+def _locate(
+    files: EvaluatedFiles, asked: EvaluatedTask, image_id: int, settings: Settings
+) -> tuple["NewImageReader", Path, str]:
+    """Return the reader and the file of an image, and text that changes with the file; raises Problem 404."""
     image = next((name for name in files.images(asked).names if name.image_id == image_id), None)
     if image is None:
         raise Problem(404, "No such image", f"the split {asked.split} of {asked.task!r} has no image {image_id}")
-    return files.source(asked.run_dir, roots), image
+    source = files.source(asked.run_dir, (*data_roots_of_jobs(settings),))
+    path, stat = source.locate(image, asked.split)
+    return source.reader(image), path, f"{path} {stat.st_mtime_ns} {stat.st_size}"
