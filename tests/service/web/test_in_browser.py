@@ -44,7 +44,9 @@ def test_problem_of_an_update_disappears_with_the_next_one(site: httpx2.Client, 
         tab.expects_failed_requests = True
         tab.open(str(site.base_url))
         # A proxy answers for a server that starts again.
-        tab.page.route(lambda url: url.endswith("/?"), lambda route: route.fulfill(status=502, body="<h1>"), times=1)
+        tab.page.route(
+            lambda url: url.endswith(("/", "/?")), lambda route: route.fulfill(status=502, body="<h1>"), times=1
+        )
         problem = tab.page.get_by_text("Status 502")
         problem.wait_for()
         problem.wait_for(state="hidden")
