@@ -10,6 +10,8 @@ from service.scopes import Scope
 from service.store.api_keys import ApiKey, KeyStore
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+LATEST_END = 253_370_764_800
+"""The year 9999, in seconds since 1970: later ends have no date in some time zones."""
 VALID_NAME = "use up to 64 letters, digits, '.', '_' and '-', and start with a letter or a digit"
 
 
@@ -32,7 +34,7 @@ class Keys:
         """Create a key and return it with its text, which is not stored and cannot be shown again.
 
         Raises:
-            ConfigError: the name or the tenant is invalid, or the key has no scope.
+            ConfigError: the name or the tenant is invalid, the key has no scope, or it ends after the year 9998.
         """
         problems = [
             FieldProblem(option, f"got {text!r}; {VALID_NAME}")
@@ -41,6 +43,8 @@ class Keys:
         ]
         if not scopes:
             problems.append(FieldProblem("--scope", f"is missing; choose from {', '.join(Scope)}"))
+        if expires_at is not None and expires_at > LATEST_END:
+            problems.append(FieldProblem("--expires", "is after the year 9998; omit it for a key without an end"))
         if problems:
             raise ConfigError(problems)
         secret = new_secret()

@@ -12,7 +12,7 @@ from service.api.limits import JsonRoute
 from service.api.thread_pools import Work
 from service.api.views import moment, moment_or_none
 from service.keys.key_text import shown_prefix
-from service.keys.use_cases import Keys
+from service.keys.use_cases import LATEST_END, Keys
 from service.principal import KeyLimits
 from service.rest.key_schemas import KeyList, KeyRequest, KeyView, NewKey
 from service.rest.problems import Problem, problems
@@ -65,13 +65,16 @@ async def revoke_key(key_id: KeyId, keys: KeysDep, principal: PrincipalDep, pool
 
 
 def _end_of_life(expires_at: datetime | None) -> float | None:
-    """Return the time in seconds since 1970; raises Problem 422 for one that has passed."""
+    """Return the time in seconds since 1970; raises Problem 422 for one that has passed, or is too late."""
     if expires_at is None:
         return None
     ends_at = (expires_at if expires_at.tzinfo else expires_at.replace(tzinfo=UTC)).timestamp()
     if ends_at <= time.time():
         detail = f"got {expires_at.isoformat()}, which has passed; send a later time"
         raise Problem(422, "The key would have expired", detail, [ProblemField(pointer="/expires_at", detail=detail)])
+    if ends_at > LATEST_END:
+        detail = f"got {expires_at.isoformat()}, after the year 9998; omit it for a key without an end"
+        raise Problem(422, "The key would end too late", detail, [ProblemField(pointer="/expires_at", detail=detail)])
     return ends_at
 
 

@@ -70,6 +70,7 @@ def test_key_is_created_once_readable_and_works_until_it_is_revoked(serve: Serve
         ({"scopes": ["jobs:all"]}, "/scopes/0"),
         ({"tenant": ""}, "/tenant"),
         ({"expires_at": (datetime.now(UTC) - timedelta(days=1)).isoformat()}, "/expires_at"),
+        ({"expires_at": "9999-12-31T23:59:59-12:00"}, "/expires_at"),
         ({"queued_jobs": 0}, "/queued_jobs"),
         ({"text": "pyr_mine"}, "/text"),
     ],

@@ -80,6 +80,7 @@ def test_mistakes_are_reported(root: Path, capfd: pytest.CaptureFixture[str]) ->
         (["create", "a b", "--scope", "admin"], "error: NAME: got 'a b'; use up to 64 letters"),
         (["create", "a", "--scope", "admin", "--tenant", "x/y"], "error: --tenant: got 'x/y'"),
         (["create", "a", "--scope", "admin", "--expires", "soon"], "error: --expires: got 'soon'; write a life such"),
+        (["create", "a", "--scope", "admin", "--expires", "999999w"], "error: --expires: is after the year 9998"),
         (["create", "a", "--scope", "admin", "--expires", "2020-01-01"], "error: --expires: got '2020-01-01', which"),
         (["revoke", "nobody"], "error: KEY: no usable key has this name or id"),
         (["revoke", "twin"], "error: KEY: got 'twin', the name of 2 keys; choose one of pyr_"),
