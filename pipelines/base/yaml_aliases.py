@@ -29,7 +29,7 @@ def _num_characters(node: yaml.Node, known: dict[int, float]) -> float:
     if id(node) not in known:
         known[id(node)] = math.inf
         if isinstance(node, yaml.ScalarNode):
-            size = len(node.value)
+            size: float = len(node.value)
         else:
             values = chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
             size = sum(_num_characters(value, known) for value in values)
