@@ -33,7 +33,7 @@ from pipelines.tasks.kinds import kind_of
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a score depends on.
+    """A map of the influence of each pixel on a score.
 
     Attributes:
         values: (h, w) float32, of the image as the network sees it; positive values raise the score.

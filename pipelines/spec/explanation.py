@@ -46,7 +46,7 @@ class ImagePixels(BaseModel):
 
 
 class ExplanationFacts(BaseModel):
-    """What was explained, and how."""
+    """Facts about an explanation: the prediction, the method, and the map."""
 
     model_config = ConfigDict(frozen=True)
 
