@@ -57,7 +57,7 @@ class FollowedScore:
 
 
 class ExplainableHead(nn.Module):
-    """What explanations need of a head. A head without these methods cannot be explained."""
+    """The method of a head that explanations call. A head that does not implement it cannot be explained."""
 
     def follow(self, raw: Any, size_hw: tuple[int, int], chosen: ChosenPrediction) -> FollowedScore:
         """Return the score of a prediction as a function of raw outputs.
@@ -85,7 +85,7 @@ def exclusive_log_odds(logits_BK: Tensor, label: int) -> Tensor:
     """Return the log-odds (B,) of the softmax of a class: its logit minus those of all others, as one.
 
     Raises:
-        ValueError: there is no other class.
+        ValueError: the task has one class.
     """
     logits = logits_BK.float()
     if logits.shape[1] < 2:

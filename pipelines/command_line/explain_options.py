@@ -4,7 +4,7 @@ import argparse
 
 from pipelines.base.errors import ConfigError, FieldProblem
 from pipelines.command_line.arguments import CommandParser
-from pipelines.spec.explanation import DEFAULT_STEPS, MAX_STEPS, METHODS, MIN_STEPS, ExplanationRequest
+from pipelines.spec.explanation import DEFAULT_STEPS, MAX_PREDICTION, MAX_STEPS, METHODS, MIN_STEPS, ExplanationRequest
 
 
 def explain_parser() -> CommandParser:
@@ -52,9 +52,10 @@ def explain_parser() -> CommandParser:
 
 
 def explanation_request(options: argparse.Namespace) -> ExplanationRequest:
-    """Return what the options ask for; raises ConfigError for a number that is out of range."""
-    if options.prediction is not None and options.prediction < 0:
-        raise ConfigError(FieldProblem("--prediction", f"got {options.prediction}; write 0 for the first one"))
+    """Return the request of the options; raises ConfigError for a number that is out of range."""
+    if options.prediction is not None and not 0 <= options.prediction <= MAX_PREDICTION:
+        message = f"got {options.prediction}; write 0 for the first one, and at most {MAX_PREDICTION}"
+        raise ConfigError(FieldProblem("--prediction", message))
     if options.steps is not None and not MIN_STEPS <= options.steps <= MAX_STEPS:
         raise ConfigError(FieldProblem("--steps", f"got {options.steps}; write {MIN_STEPS} to {MAX_STEPS}"))
     return ExplanationRequest(

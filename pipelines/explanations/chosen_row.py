@@ -38,7 +38,7 @@ class ChosenRow:
 
 
 def choose_task(tasks: Mapping[str, TaskSetup[Any]], request: ExplanationRequest) -> TaskSetup[Any]:
-    """Return the task that a request names; raises ExplanationUnusable if there is none, or a choice."""
+    """Return the task that a request names; raises ExplanationUnusable if it is unknown or not named."""
     names = ", ".join(tasks)
     if request.task is None and len(tasks) > 1:
         raise _unusable("task", f"missing; the model has the tasks {names}")

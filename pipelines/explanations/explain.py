@@ -1,5 +1,6 @@
 """Explain one prediction of a model: find it, follow its score, and make a map of what the score depends on."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from pipelines.tasks.kinds import kind_of
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a score depends on.
+    """A map of the influence of each pixel on a score.
 
     Attributes:
         values: (h, w) float32, of the image as the network sees it; positive values raise the score.
@@ -89,6 +90,9 @@ def explain(
     started = time.monotonic()
     pixels = image.image[None].to(network.device).float().requires_grad_()
     values = BY_NAME[method](scored, pixels, steps or 0).detach().float().cpu().numpy()
+    if not (math.isfinite(target.value) and np.isfinite(values).all()):
+        message = f"{target.row.task.name!r} cannot be explained: the weights of the model give numbers that are not "
+        raise ExplanationUnusable(FieldProblem("task", f"{message}finite; choose another run or version"))
     facts = {
         **_about_target(target, image.info),
         **_about_map(values, target.row, image.info),

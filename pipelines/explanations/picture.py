@@ -69,4 +69,5 @@ def _caption(explanation: Explanation) -> str:
     facts = explanation.facts
     if facts.label is None:
         return f"{facts.task}: similarity {facts.value:.2f}, {facts.method}"
-    return f"{facts.task}: {facts.label} {1 / (1 + math.exp(-facts.value)):.2f}, {facts.method}"
+    score = (1 + math.tanh(facts.value / 2)) / 2  # the sigmoid, which does not overflow
+    return f"{facts.task}: {facts.label} {score:.2f}, {facts.method}"

@@ -9,13 +9,14 @@ METHODS: tuple[ExplanationMethod, ...] = get_args(ExplanationMethod)
 DEFAULT_STEPS: dict[ExplanationMethod, int] = {"occlusion": 12, "integrated_gradients": 32}
 """Steps of the methods that have any: window positions along the longer side, and points of the integral."""
 MIN_STEPS, MAX_STEPS = 4, 64
+MAX_PREDICTION = 1_000_000
 
 Steps = Annotated[int, Field(ge=MIN_STEPS, le=MAX_STEPS)]
-PredictionNumber = Annotated[int, Field(ge=0, le=1_000_000)]
+PredictionNumber = Annotated[int, Field(ge=0, le=MAX_PREDICTION)]
 
 
 class ExplanationRequest(BaseModel):
-    """The prediction to explain, and how.
+    """The prediction to explain, and the method.
 
     Attributes:
         task: name of a task; None: the only one.
@@ -45,7 +46,7 @@ class ImagePixels(BaseModel):
 
 
 class ExplanationFacts(BaseModel):
-    """What was explained, and how."""
+    """Facts about an explanation: the prediction, the method, and the map."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -46,7 +46,7 @@ class GraphInput(Spec):
 
 
 class WeightsOrigin(Spec):
-    """Where training started from; the license of these weights applies to the export, too."""
+    """The weights that training started from; their license applies to the export, too."""
 
     backbone: str
     weights: str
@@ -81,7 +81,7 @@ class Latency(Spec):
 
     @property
     def speedup(self) -> float:
-        """How many times as fast as torch the runtime is."""
+        """The time of torch divided by that of the runtime."""
         return self.torch_ms / self.runtime_ms
 
 
@@ -100,7 +100,7 @@ class Gate(Spec):
 
 
 class VariantResult(Spec):
-    """What is known of one export: how good and how fast it is in its runtime, and whether it may be served."""
+    """The measured quality and speed of one export in its runtime, and the decision whether it may be served."""
 
     runtime: RuntimeName
     precision: VariantPrecision

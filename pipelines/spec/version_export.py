@@ -23,7 +23,7 @@ from pipelines.spec.exported_variant import (
 
 
 class ExportSettings(Spec):
-    """What to export a version to, and how much worse it may be there."""
+    """The format that a version is exported to, and by how much the export may be worse."""
 
     to: GraphFormat = Field(description="format of the graph: onnx for ONNX Runtime, or openvino")
     precision: VariantPrecision = Field("fp32", description="bf16: openvino only; int8: quantized after training")

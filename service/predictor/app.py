@@ -9,9 +9,9 @@ model exists; `GET /healthz` answers 200 while the models work.
 
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -92,12 +92,7 @@ async def _predict(request: Request) -> Response:
     image = await request.body()
     service: PredictionService = request.app.state.service
     work = service.answer(reference, image, threshold, classes, is_drawn="draw" in query)
-    try:
-        return await unless_gone(request, work)
-    except ClientGone:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
-    except Exception as error:
-        return _problem_of(error, reference)
+    return await _answered(request, reference, work)
 
 
 async def _explain(request: Request) -> Response:
@@ -108,6 +103,11 @@ async def _explain(request: Request) -> Response:
     service: PredictionService = request.app.state.service
     other = content[end:] if len(content) > end else None
     work = service.explain(reference, content[:end], other, wanted, is_drawn="draw" in query)
+    return await _answered(request, reference, work)
+
+
+async def _answered(request: Request, reference: ModelReference, work: Coroutine[Any, Any, Response]) -> Response:
+    """Return the response that `work` computes, or a problem; stop it if the client disconnects."""
     try:
         return await unless_gone(request, work)
     except ClientGone:

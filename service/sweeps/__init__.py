@@ -1,1 +1,1 @@
-"""Sweeps as use cases: check, start, list, view, cancel and delete; and what Optuna suggests. Torch-free."""
+"""Sweeps as use cases: check, start, list, view, cancel and delete; and the suggestions of Optuna. Torch-free."""

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 from sqlalchemy import Engine, update
 
-from service.resources import CPUS, GPUS, NODES
+from service.resources import CPUS, GPUS, NODES, ResourceCounts
 from service.states import JobStatus
 from service.store.database import open_database, writing
 from service.store.jobs import JobStore
@@ -120,11 +120,10 @@ def print_row(what: str, times: Times) -> None:
 def choose(leased: LeasedStore, cpus: int) -> Sequence[Job]:
     """Choose the jobs that start next, as a supervisor without active jobs does in each round."""
 
-    def page(after: Job | None, within: object) -> list[Job]:
-        return leased.queued(QUEUE_PAGE, after=after, within=capacity)
+    def page(after: Job | None, within: ResourceCounts) -> list[Job]:
+        return leased.queued(QUEUE_PAGE, after=after, within=within)
 
-    capacity = {CPUS: cpus, GPUS: 0, NODES: 1}
-    return next_starts(page, (), capacity, lambda job: True)
+    return next_starts(page, (), {CPUS: cpus, GPUS: 0, NODES: 1}, lambda job: True)
 
 
 def claimed(leased: LeasedStore, job: Job) -> Job:

@@ -12,10 +12,10 @@ class OperationSpec(Spec):
     """`module:function` of the function that applies the operation, see `pipelines.data.loading.operations.base`."""
 
     COMBINES_IMAGES: ClassVar[bool] = False
-    """Whether the operation takes other images from its source. It is skipped where there are none, as in the last
+    """True for an operation that takes other images from its source. It is skipped where there are none, as in the last
     epochs of a training."""
 
     PASTES_OBJECTS: ClassVar[bool] = False
-    """Whether the operation only takes objects from the other images, and leaves the labels of the whole image."""
+    """True for an operation that only takes objects from the other images, and keeps the labels of the whole image."""
 
     op: str

@@ -5,13 +5,12 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from pipelines.spec.explanation import ExplanationMethod, ExplanationRequest, PredictionNumber, Steps
-from pipelines.tracking.registry import CHAMPION
 from service.api.access import needs
 from service.api.content_negotiation import preferred
 from service.api.image_upload import REQUEST_BODY, UploadMemory, read_image_fields
 from service.api.predictor_images import forwarded
 from service.api.predictor_link import PredictorLink
-from service.api.registry_route import ModelName, RegistryRoute
+from service.api.registry_route import ChosenAlias, ChosenVersion, ModelName, RegistryRoute, chosen_model
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
 from service.rest.explanation_schemas import ExplanationView
 from service.rest.model_schemas import RUNTIME_HEADER, VERSION_HEADER, WARNINGS_HEADER
@@ -48,10 +47,8 @@ router = APIRouter(prefix="/v1/models", tags=["models"], route_class=RegistryRou
 async def explain(
     name: ModelName,
     request: Request,
-    alias: Annotated[str | None, Query(description=f"alias of a version; by default {CHAMPION}")] = None,
-    version: Annotated[
-        int | None, Query(ge=1, le=2**31 - 1, description="number of a version, instead of an alias")
-    ] = None,
+    alias: ChosenAlias = None,
+    version: ChosenVersion = None,
     task: Annotated[
         str | None, Query(max_length=80, description="task of the prediction; by default the only one")
     ] = None,
@@ -85,14 +82,12 @@ async def explain(
 
     A second image is the one that an embedding is compared with; by default the image is compared with itself.
     """
-    if alias is not None and version is not None:
-        raise Problem(422, "Alias and version", "got an alias and a version; pass only one of them")
+    model = chosen_model(name, alias, version)
     chosen = preferred(accept, [JSON, PNG])
     if chosen is None:
         raise Problem(406, "Not acceptable", f"Accept: got {accept!r}; available: {JSON}, {PNG}")
     settings, link = cast(Settings, request.app.state.settings), cast(PredictorLink, request.app.state.predictor)
     wanted = ExplanationRequest(task=task, prediction=prediction, label=label, method=method, steps=steps)
-    model = {"name": name, **({"alias": alias or CHAMPION} if version is None else {"version": str(version)})}
     query = {**model, "request": wanted.model_dump_json(), **({"draw": "1"} if chosen == PNG else {})}
     await link.find(model)
     images = await read_image_fields(request, settings, cast(UploadMemory, request.app.state.upload_memory))

@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI, Header, Path, Query, Request, Response
 from pipelines.base.runtime_choice import RuntimeChoice
 from pipelines.tracking.mlflow_store import find_store
 from pipelines.tracking.promotion import AliasMoved, move_alias
-from pipelines.tracking.registry import CHAMPION, Registry
+from pipelines.tracking.registry import Registry
 from service.api.access import needs
 from service.api.audited import audited
 from service.api.deps import PrincipalDep, StoreDep
@@ -20,7 +20,15 @@ from service.api.metrics import Metrics
 from service.api.model_access import ModelOwners
 from service.api.predictor_images import forwarded, predict_images
 from service.api.predictor_link import PredictorLink
-from service.api.registry_route import ModelName, RegistryDep, RegistryRoute, require_aliases
+from service.api.registry_route import (
+    ChosenAlias,
+    ChosenVersion,
+    ModelName,
+    RegistryDep,
+    RegistryRoute,
+    chosen_model,
+    require_aliases,
+)
 from service.api.thread_pools import Work
 from service.api.views import model_version_view
 from service.rest.disconnect import CLIENT_CLOSED_REQUEST, ClientGone, unless_gone
@@ -182,10 +190,8 @@ def delete_alias(
 async def predict(
     name: ModelName,
     request: Request,
-    alias: Annotated[str | None, Query(description=f"alias of a version; by default {CHAMPION}")] = None,
-    version: Annotated[
-        int | None, Query(ge=1, le=2**31 - 1, description="number of a version, instead of an alias")
-    ] = None,
+    alias: ChosenAlias = None,
+    version: ChosenVersion = None,
     draw: Annotated[bool, Query(description="respond with a PNG picture of the image and the predicted boxes")] = False,
     threshold: Annotated[
         ThresholdText | None,
@@ -203,11 +209,9 @@ async def predict(
     ] = None,
 ) -> Response:
     """Return the predictions for an image, or for several in their order."""
-    if alias is not None and version is not None:
-        raise Problem(422, "Alias and version", "got an alias and a version; pass only one of them")
+    model = chosen_model(name, alias, version)
     metrics = cast(Metrics, request.app.state.metrics)
     settings, link = cast(Settings, request.app.state.settings), cast(PredictorLink, request.app.state.predictor)
-    model = {"name": name, **({"alias": alias or CHAMPION} if version is None else {"version": str(version)})}
     model |= {} if runtime is None else {"runtime": runtime}
     query = {**model, **({"draw": "1"} if draw else {}), **({} if threshold is None else {"threshold": threshold})}
     query |= {"classes": json.dumps(classes)} if classes else {}

@@ -38,13 +38,24 @@ def main() -> int:
     if spec is None:
         print("the attempt was stopped before it ran, or runs already", flush=True)
         return 0
+    return run(spec, file)
+
+
+def run(spec: AttemptSpec, file: OrderFile | None) -> int:
+    """Start the shim of an attempt, and end after it; return as `main`.
+
+    Args:
+        spec: the attempt.
+        file: its order; None if another process removes it.
+    """
     driver = find_process(os.getpid())
     assert driver is not None
     executor = LocalExecutor(cpus=1, gpus=0, driver=driver)
-    if not start(executor, spec):
+    if start(executor, spec):
+        return follow(executor, file, spec.folder)
+    if file is not None:
         file.forget()
-        return 1
-    return follow(executor, file, folder)
+    return 1
 
 
 def visible_devices() -> tuple[str, ...]:

@@ -20,7 +20,8 @@ def test_options_name_the_prediction_and_the_method() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--prediction", "-1"), "--prediction: got -1; write 0 for the first one"),
+        (("--prediction", "-1"), "--prediction: got -1; write 0 for the first one, and at most 1000000"),
+        (("--prediction", "1000001"), "--prediction: got 1000001; write 0 for the first one, and at most 1000000"),
         (("--steps", "3"), "--steps: got 3; write 4 to 64"),
         (("--steps", "65"), "--steps: got 65; write 4 to 64"),
     ],

@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 from scipy.stats import spearmanr
+from torch import nn
 
+from heads.classification import ClassificationHead
 from pipelines.base.records import Category
 from pipelines.data.loading.sample import Sample
 from pipelines.explanations.chosen_row import ExplanationUnusable
@@ -76,6 +78,16 @@ def image() -> Image.Image:
 @pytest.fixture(scope="module")
 def sample(predictor: Predictor, image: Image.Image) -> Sample:
     return predictor.prepare(image)
+
+
+def with_bias(predictor: Predictor, task: str, bias: float) -> Predictor:
+    """Return a copy of the predictor with this bias of all classes of a classification."""
+    assert isinstance(predictor.network, TorchNetwork)
+    model = copy.deepcopy(predictor.network.model)
+    head = model.heads[task]
+    assert isinstance(head, ClassificationHead)
+    nn.init.constant_(head.linear.bias, bias)
+    return Predictor(TorchNetwork(model, "cpu"), predictor.job, predictor.categories)
 
 
 def request(task: str, **changed: Any) -> ExplanationRequest:
@@ -208,6 +220,27 @@ def test_request_that_does_not_fit_is_explained(
 def test_reference_is_only_for_embeddings(predictor: Predictor, sample: Sample) -> None:
     with pytest.raises(ExplanationUnusable, match="reference: task 'kind' predicts classes"):
         explain(predictor, sample, request("kind"), reference=sample)
+
+
+def test_weights_that_are_not_finite_are_reported(predictor: Predictor, sample: Sample) -> None:
+    with pytest.raises(ExplanationUnusable, match="task: 'kind' cannot be explained: the weights of the model give"):
+        explain(with_bias(predictor, "kind", torch.nan), sample, request("kind"))
+
+
+def test_picture_shows_scores_of_any_size(predictor: Predictor, sample: Sample, image: Image.Image) -> None:
+    found = explain(with_bias(predictor, "signs", -1000.0), sample, request("signs"))
+    assert found.facts.value < -900
+    assert draw_explanation(image, found).size == image.size
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
+@pytest.mark.parametrize("method", METHODS)
+def test_tiny_image_is_explained(method: ExplanationMethod, size: tuple[int, int], predictor: Predictor) -> None:
+    image = Image.new("RGB", size, (200, 30, 90))
+    for task in ("fcos", "kind"):
+        found = explain(predictor, predictor.prepare(image), request(task, method=method))
+        assert np.isfinite(found.values).all()
+        assert draw_explanation(image, found).size == size
 
 
 def test_explanation_stops_where_its_caller_raises(predictor: Predictor, sample: Sample) -> None:

@@ -225,6 +225,22 @@ def test_job_on_all_cores_of_two_nodes_is_retried_while_there_are_two(
         Jobs(store, settings, {**capacity, "nodes": 1}, datasets).retry(LOCAL_USER, job_id)
 
 
+def test_retry_needs_the_type_of_gpus_of_the_job(
+    store: JobStore, settings: Settings, datasets: DatasetStore, fail: Fail, small: Document
+) -> None:
+    capacity = {"cpus": 8, "gpus": 4, "nodes": 2, "gpu_type_v100": 4}
+    document = {**small, "trainer": {**small["trainer"], "num_nodes": 2}}
+    submission = JobSubmission(document, resources={"cpus": 2, "gpus": 2}, gpu_type="a100")
+    jobs = Jobs(store, settings, {**capacity, "gpu_type_a100": 4}, datasets)
+    job_id = submit(jobs, submission)
+    fail(job_id)
+    assert jobs.retry(LOCAL_USER, job_id)[0].job.gpu_type == "a100"
+    with pytest.raises(InvalidJob, match="got 'a100', of which this server has 3, but the job needs 4"):
+        Jobs(store, settings, {**capacity, "gpu_type_a100": 3}, datasets).retry(LOCAL_USER, job_id)
+    with pytest.raises(InvalidJob, match="got 'a100'; choose one of v100"):
+        Jobs(store, settings, capacity, datasets).retry(LOCAL_USER, job_id)
+
+
 def test_deleted_job_is_gone_with_its_folder(
     jobs: Jobs, submission: JobSubmission, fail: Fail, leased: LeasedStore, settings: Settings
 ) -> None:
