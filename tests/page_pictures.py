@@ -4,14 +4,13 @@ The service should have a job that has succeeded and a registered model, as afte
 """
 
 import argparse
-import shutil
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
+from tests.chromium import running_browser
 from tests.service.web.browsing import opened_tab
-from tests.service.web.conftest import BROWSERS
 
 SIZE = {"width": 1100, "height": 760}
 PAGES = {
@@ -47,22 +46,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--out", type=Path, default=Path("docs/images/page"))
+    parser.add_argument("--pages", nargs="+", default=list(PAGES), choices=PAGES)
     parser.add_argument("--themes", nargs="+", default=["light", "dark"], choices=["light", "dark"])
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     shown = names(arguments.url)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        path = next(filter(None, map(shutil.which, BROWSERS)), None)
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with running_browser() as browser:
         for theme in arguments.themes:
             with opened_tab(browser, viewport=SIZE, color_scheme=theme) as tab:
-                for name, address in PAGES.items():
-                    tab.open(f"{arguments.url}{address.format(**shown)}")
+                for name in arguments.pages:
+                    tab.open(f"{arguments.url}{PAGES[name].format(**shown)}")
                     tab.page.wait_for_load_state("networkidle")
                     tab.page.screenshot(path=arguments.out / f"{name}-{theme}.png")
-        browser.close()
 
 
 if __name__ == "__main__":

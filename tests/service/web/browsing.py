@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
@@ -46,6 +45,12 @@ class Tab:
         while self.page.goto(url).status == BUSY and time.monotonic() < deadline:
             pass
 
+    def follow(self, link: Any) -> None:
+        """Click on a link, and wait until its page is complete with its scripts."""
+        url = link.evaluate("link => link.href")
+        link.click()
+        self.page.wait_for_url(url)
+
     def violations(self) -> list[str]:
         """Return what the page has wrong for people with disabilities, by axe-core."""
         found = Axe().run(self.page, options=RULES).response["violations"]
@@ -78,8 +83,3 @@ def opened_tab(browser: Any, **options: Any) -> Iterator[Tab]:
 def narrow_and_dark() -> dict[str, Any]:
     """Return the options of a small window in the dark theme."""
     return {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}
-
-
-def saved(tab: Tab, path: Path) -> None:
-    """Save a picture of the whole page."""
-    tab.page.screenshot(path=path, full_page=True)

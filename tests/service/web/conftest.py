@@ -10,13 +10,13 @@ import pytest
 
 from service.settings import Settings
 from service.web.session import COOKIE, TOKEN_HEADER, token_of
+from tests.chromium import MISSING, browser_path, running_browser
 from tests.service.api.servers import serving
 from tests.service.dataset_archives import write_dataset
 
 if TYPE_CHECKING:
     from tests.service.web.browsing import Tab
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 HTML = {"Accept": "text/html"}
 
 
@@ -53,16 +53,10 @@ def change(site: httpx2.Client) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A real browser; the test skips where none is installed."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed; Debian's package chromium has one")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # The sandbox of the browser needs privileges that containers lack; it only opens pages of these tests.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    if browser_path() is None:
+        pytest.skip(MISSING)
+    with running_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

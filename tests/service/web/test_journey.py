@@ -81,7 +81,7 @@ def test_reader_submits_a_job_and_watches_it_to_its_end(service: tuple[str, str]
     # Its results: the worst image, and another threshold.
     (job,) = page.locator("tr[id^=job-]").evaluate_all("rows => rows.map(row => row.id.slice(4))")
     tab.open(f"{url}/jobs/{job}/results")
-    page.locator("main a[href*='/results/']").first.click()
+    tab.follow(page.locator("main a[href*='/results/']").first)
     page.locator("button.picture").first.click()
     assert page.locator("#large img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
     page.get_by_role("button", name="Close").click()

@@ -3,6 +3,7 @@
 import json
 import re
 from html import unescape
+from typing import Any
 
 import httpx2
 import pytest
@@ -14,6 +15,7 @@ from tests.service.web.browsing import Tab
 
 SHOWN = "&lt;b onmouseover=&#34;x&#34;&gt;\u241b[31m"
 """HOSTILE as text of a page."""
+IS_PAINTED = "() => new Promise((done) => { requestAnimationFrame(() => done(true)); setTimeout(done, 500, false); })"
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +104,7 @@ def test_reader_finds_the_images_behind_a_number(tab: Tab, site: httpx2.Client, 
     assert output.inner_text().startswith("Above 0.50: precision 0.333, recall 0.333")
     page.locator("#threshold").fill("0.75")
     assert output.inner_text().startswith("Above 0.75: precision 0.500, recall 0.333")
-    page.locator("#images-at").click()
+    tab.follow(page.locator("#images-at"))
     assert "threshold=0.75" in page.url
     classes = page.locator("table.sortable").first
     classes.get_by_role("button", name="Boxes").click()
@@ -110,9 +112,9 @@ def test_reader_finds_the_images_behind_a_number(tab: Tab, site: httpx2.Client, 
     classes.get_by_role("button", name="Boxes").click()
     assert classes.locator("tbody tr").last.inner_text().startswith("box")
     assert classes.locator("[aria-sort=ascending]").inner_text() == "Boxes"
-    page.get_by_role("link", name="box as <b onmouseover").click()
+    tab.follow(page.get_by_role("link", name="box as <b onmouseover"))
     assert page.locator(".tile").count() == 1
-    page.get_by_role("link", name="box as background: 1").click()
+    tab.follow(page.get_by_role("link", name="box as background: 1"))
     page.get_by_role("button", name="Enlarge val2.png").click()
     large = page.locator("#large")
     assert large.is_visible()
@@ -122,3 +124,15 @@ def test_reader_finds_the_images_behind_a_number(tab: Tab, site: httpx2.Client, 
     page.keyboard.press("Escape")
     page.locator("#show-truth").uncheck()
     assert not page.locator("#tiles rect.truth").first.is_visible()
+
+
+@pytest.mark.integration
+def test_page_is_not_shown_before_its_buttons_work(tab: Tab, site: httpx2.Client, results: str) -> None:
+    held: list[Any] = []
+    tab.page.route("**/static/images.js", lambda route: held.append(route))
+    tab.page.goto(f"{site.base_url}{results}/boxes", wait_until="commit")
+    tab.page.locator("button.picture").first.wait_for(state="attached")
+    assert not tab.page.evaluate(IS_PAINTED)
+    held[0].continue_()
+    tab.page.locator("button.picture").first.click()
+    tab.page.locator("#large").wait_for()
