@@ -2,7 +2,7 @@
 
 An executor starts it in place of the command (`service.run_sync.executor`), below a shim, with a `NodeOrder` in the
 environment. It restores the run folder in a scratch folder, runs the command there as a shim does, and pushes what
-changes. After the command it stores what is not stored yet, exit.json last, and removes the scratch folder. If that is
+changes. After the command it stores what is not stored yet, exit.json last, and empties the scratch folder. If that is
 impossible in time, it exits with `STORAGE_FAILED`, and the scratch folder stays.
 
 Its output is in the log of the attempt. SIGTERM is passed on to the command, which is killed after the grace period.
@@ -55,8 +55,17 @@ def main() -> int:
         (order.folder / KEPT).touch()
         log.error("files were not stored within %g s, and stay in %s: %s", order.push_timeout_s, order.folder, problem)
         return STORAGE_FAILED
-    remove_folder(order.folder)
+    _empty(order.folder)
     return code if code >= 0 else 128 - code
+
+
+def _empty(scratch: Path) -> None:
+    """Remove everything but the folder of the attempt: run.json there shows that the shim still runs."""
+    for path in scratch.iterdir():
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+        elif path != RunDir.of(scratch).attempts:
+            remove_folder(path)
 
 
 def _restored(order: NodeOrder) -> FolderPusher | None:
