@@ -50,8 +50,10 @@ def main() -> int:
     pushes = PushLoop(pusher)
     code, ran_out_of_memory = _run(order, environment, pushes)
     ending = AttemptExit(code=code, ended=time.time(), ran_out_of_memory=ran_out_of_memory)
-    ending.write(AttemptDir(RunDir.of(order.folder).attempt(order.attempt)).exit_json)
-    if (problem := pushes.finish(order.push_timeout_s)) is not None:
+    # An executor whose disk this is would take a file there for that of the shim, which has not ended yet.
+    exit_json = AttemptDir(RunDir.of(order.folder).attempt(order.attempt)).exit_json.relative_to(order.folder)
+    last = (exit_json.as_posix(), ending.to_json().encode())
+    if (problem := pushes.finish(order.push_timeout_s, last)) is not None:
         (order.folder / KEPT).touch()
         log.error("files were not stored within %g s, and stay in %s: %s", order.push_timeout_s, order.folder, problem)
         return STORAGE_FAILED

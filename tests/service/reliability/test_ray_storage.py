@@ -21,6 +21,7 @@ from service.store.records import Job
 from tests.ray_cluster import CPUS, RayForTests
 from tests.s3 import StoppableS3, unused_prefix
 from tests.service.reliability.cluster import Cluster
+from tests.service.waiting import wait_until
 
 pytestmark = [pytest.mark.timeout(1800)]
 
@@ -92,6 +93,8 @@ def remote(ray: RayForTests, tmp_path: Path, request: pytest.FixtureRequest) -> 
             run_storage=unused_prefix(), run_scratch=tmp_path / "scratch", **settings,
         )  # fmt: skip
         with ray.with_another_node(CPUS_OF_NODE, own=tmp_path) as node:
+            found = RayCluster(settings["ray_address"])
+            wait_until(lambda: len(found.nodes()) == 2, "the node")
             yield Remote(cluster, node, s3)
             cluster.close()
             LocalExecutor(1, 0).sweep_orphans((), tmp_path)
@@ -169,6 +172,7 @@ def test_job_runs_once_although_its_supervisor_is_killed_again_and_again(remote:
         supervisor.wait()
     remote.cluster.start_supervisor()
     remote.succeeds(job, steps=100)
+    assert (remote.run_dir(job).attempt(1) / "log.txt").read_text() == "starts after 0\n"
 
 
 @pytest.mark.reliability
@@ -176,7 +180,10 @@ def test_job_is_cancelled_in_any_stage(remote: Remote, repetitions: int) -> None
     remote.cluster.start_supervisor()
     for number in range(min(repetitions, 5)):
         job = remote.submit(steps=1000)
-        time.sleep(2.0 * number)
+        if number % 2:
+            remote.until_it_has_stored(job)
+        else:
+            time.sleep(1.5 * number)
         remote.cluster.store.request_cancel(job.id)
         assert remote.cluster.ended([job])[0].status is JobStatus.CANCELLED, remote.cluster.log()
         remote.cluster.until(lambda job=job: not remote.pids("service.shim", job))

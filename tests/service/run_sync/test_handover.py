@@ -2,43 +2,32 @@
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
 from pipelines.run_folder.attempt_files import AttemptExit
+from service.executors.shim_contract import Order
 from service.run_sync.commits import CommitDamaged, FolderState, JobObjects
 from service.run_sync.handover import Decision, Ending, Handover
 from tests.service.run_sync.folder_objects import FolderObjects
 
-ORDER = {"command": ["train"], "environment": {"KEY": "s3cret"}}
 SERVICE = "service"
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> FolderObjects:
-    return FolderObjects(tmp_path / "storage")
-
-
-@pytest.fixture
-def handover(store: FolderObjects) -> Handover:
-    handover = Handover(JobObjects(store, "job1"), 1)
-    handover.publish(ORDER)
-    return handover
-
-
-def test_order_is_taken_by_one_driver_which_may_ask_again(handover: Handover) -> None:
+def test_order_is_taken_by_one_driver(handover: Handover, order: Order) -> None:
     assert handover.decision() is Decision.WAITING
-    assert handover.take("a") == ORDER
+    assert handover.take("a") == order
     assert handover.take("b") is None
     assert handover.decision() is Decision.TAKEN
     handover.withdraw()
     assert handover.decision() is Decision.TAKEN
 
 
-def test_driver_whose_request_was_carried_out_without_an_answer_takes_the_order(handover: Handover) -> None:
+def test_driver_whose_request_was_carried_out_without_an_answer_takes_the_order(
+    handover: Handover, order: Order
+) -> None:
     handover._put("taker-a")
-    assert handover.take("a") == ORDER
+    assert handover.take("a") == order
 
 
 def test_withdrawn_order_is_never_taken(handover: Handover) -> None:

@@ -11,26 +11,12 @@ from pipelines.run_folder.attempt_files import AttemptExit
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import AttemptDir, RunDir
 from service.executors.ray.states import NO_ORDER
+from service.executors.shim_contract import Order
 from service.run_sync import ray_driver
-from service.run_sync.commits import JobObjects
 from service.run_sync.handover import Decision, Ending, Handover
 from service.run_sync.order import KEPT, STORAGE_FAILED, NodeOrder
 from service.storage.base import StorageUnavailable
 from tests.service.run_sync.folder_objects import FolderObjects, unavailable
-
-ORDER = {"command": ["train"], "environment": {}}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> FolderObjects:
-    return FolderObjects(tmp_path / "storage")
-
-
-@pytest.fixture
-def handover(store: FolderObjects) -> Handover:
-    handover = Handover(JobObjects(store, "job1"), 1)
-    handover.publish(ORDER)
-    return handover
 
 
 @pytest.fixture
@@ -54,7 +40,7 @@ def attempt_folder(node: NodeOrder) -> Path:
 
 
 def test_driver_waits_for_a_storage_that_is_away(
-    store: FolderObjects, handover: Handover, monkeypatch: pytest.MonkeyPatch
+    store: FolderObjects, handover: Handover, order: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_driver, "PUSH_EVERY_S", 0.001)
     failures = iter(range(3))
@@ -64,7 +50,7 @@ def test_driver_waits_for_a_storage_that_is_away(
             unavailable()
 
     store.before = before
-    assert ray_driver.taken(handover, 60.0) == ORDER
+    assert ray_driver.taken(handover, 60.0) == order
 
 
 def test_driver_gives_up_after_the_time_for_the_storage(store: FolderObjects, handover: Handover) -> None:
