@@ -9,8 +9,9 @@ from pipelines.evaluation.predictions import ImagePredictions
 from pipelines.evaluation.sample_choice import choose_samples, image_f1
 from pipelines.run.attempt import Attempt
 from pipelines.spec.tasks import Task
-from pipelines.tasks.base import BestThresholds, Drawing, TaskSetup
+from pipelines.tasks.base import BestThresholds, TaskSetup
 from pipelines.tasks.class_thresholds import ClassThresholds, class_thresholds
+from pipelines.tasks.drawing import Drawing
 from pipelines.tasks.kinds import kind_of
 from pipelines.tasks.labels import box_labels
 from pipelines.tasks.tensors.outputs import TaskOutput

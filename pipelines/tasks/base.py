@@ -21,10 +21,12 @@ from heads.spec import HEAD_SPECS
 from pipelines.base.records import Category
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerFile, AnswerJson, FileFormat, PlainAnswers
+from pipelines.tasks.drawing import Drawing
 
 if TYPE_CHECKING:
     from pipelines.tasks.evaluated_images import EvaluatedImages
     from pipelines.tasks.resampling import ScoredImages
+    from pipelines.tasks.stored_embeddings import StoredEmbeddings
     from pipelines.tasks.worst_images import WorstFiles
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -130,23 +132,6 @@ class TaskSetup(Generic[SpecT]):
             names = sorted(category.name for category in self.categories)
             raise ValueError(f"task {self.name!r}: two categories share a name: {names}")
         return positions
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """Boxes and text of one task on a picture.
-
-    Attributes:
-        boxes_xyxy: in pixels of the picture; None where the task has no boxes.
-        labels: one for each box.
-        scores: one for each box; None where boxes are labels.
-        caption: text about the whole image.
-    """
-
-    boxes_xyxy: Sequence[Sequence[float]] | None = None
-    labels: Sequence[str] = ()
-    scores: Sequence[float] | None = None
-    caption: str = ""
 
 
 class TaskKind(ABC, Generic[SpecT]):
@@ -269,6 +254,11 @@ class TaskKind(ABC, Generic[SpecT]):
     ) -> "EvaluatedImages | None":
         """Return the images of the files of a run (see `scored_images`, also for errors) with labels and predictions;
         None for kinds without such images. The task's file in `worst/` may be missing."""
+        return None
+
+    def stored_embeddings(self, predictions: Path) -> "StoredEmbeddings | None":
+        """Return the embeddings of the files of a run (see `scored_images`, also for errors), among which others find
+        neighbors; None for kinds without embeddings."""
         return None
 
     def table_caption(self, result: Mapping[str, Any]) -> str:

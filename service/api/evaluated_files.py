@@ -1,7 +1,7 @@
 """The images of a task of a job with labels and predictions, and their files below the data roots. Torch-free."""
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,15 @@ from pipelines.spec.load import read_yaml
 from pipelines.tasks.base import TaskKind
 from pipelines.tasks.image_marks import ImageName
 from pipelines.tasks.kinds import KINDS
+from service.api.asked_task import AskedTask
+from service.api.deps import JobsDep, PrincipalDep, SettingsDep
 from service.api.shared_reads import SharedReads
 from service.rest.problems import Problem
 
 if TYPE_CHECKING:
     from pipelines.data.source_images import NewImageReader
     from pipelines.tasks.evaluated_images import EvaluatedImages, MarkedImages
+    from pipelines.tasks.stored_embeddings import StoredEmbeddings
 
 KEPT_TASKS, KEPT_THRESHOLDS, KEPT_DOCUMENTS = 4, 8, 8
 """Numbers of results that are kept in memory; a task with 500,000 detections has about 30 MB."""
@@ -76,6 +79,25 @@ class EvaluatedFiles:
 
     def images(self, asked: EvaluatedTask) -> "EvaluatedImages":
         """Return the images of a task; raises Problem 404 if it has none, or a file is missing or damaged."""
+        found = self._read(asked)
+        if found.images is None:
+            raise _no_images(asked, f"{asked.result['kind']} tasks have no labels and scores for each image")
+        return found.images
+
+    def embeddings(self, asked: EvaluatedTask) -> "StoredEmbeddings":
+        """Return the embeddings of a task; raises Problem 404 as `images`."""
+        found = self._read(asked)
+        if found.embeddings is None:
+            detail = f"the task {asked.task!r} has no embeddings: it is a {asked.result['kind']} task"
+            raise Problem(404, "No embeddings", detail)
+        return found.embeddings
+
+    def names(self, asked: EvaluatedTask) -> Sequence[ImageName]:
+        """Return the images of a task of any kind; raises Problem 404 as `images`."""
+        found = self._read(asked)
+        return self.images(asked).names if found.embeddings is None else found.embeddings.names
+
+    def _read(self, asked: EvaluatedTask) -> "_TaskFiles":
         return self._tasks.get(_state(asked), partial(_read, asked))
 
     def marked(self, asked: EvaluatedTask, threshold: float | None) -> "MarkedImages":
@@ -98,19 +120,33 @@ def _state(asked: EvaluatedTask) -> Hashable:
         raise _no_images(asked, "its files with predictions are missing") from None
 
 
-def _read(asked: EvaluatedTask) -> "EvaluatedImages":
+@dataclass(frozen=True)
+class _TaskFiles:
+    """What the files of a task contain, by its kind."""
+
+    images: "EvaluatedImages | None"
+    embeddings: "StoredEmbeddings | None"
+
+
+def evaluated_task(
+    job_id: str, task: str, jobs: JobsDep, principal: PrincipalDep, settings: SettingsDep
+) -> EvaluatedTask:
+    """Return the task with the split that was scored last; raises Problem 404 without results of it."""
+    scored = AskedTask(job_id, task, None, jobs, principal, settings).scored()
+    return EvaluatedTask(RunDir.of(settings.run_dir(job_id)), task, scored["split"], scored["result"])
+
+
+def _read(asked: EvaluatedTask) -> _TaskFiles:
     from pipelines.tasks.resampling import DAMAGES  # numpy, which the process imports only when it is needed
 
     worst = asked.run_dir.worst(asked.task)
     try:
-        found = asked.kind.evaluated_images(asked.result, asked.predictions, asked.ground_truth, worst)
+        images = asked.kind.evaluated_images(asked.result, asked.predictions, asked.ground_truth, worst)
+        return _TaskFiles(images, asked.kind.stored_embeddings(asked.predictions))
     except FileNotFoundError as error:
         raise _no_images(asked, f"the file {Path(error.filename).name} is missing") from None
     except (ValueError, *DAMAGES) as error:
         raise _no_images(asked, f"its files cannot be used: {shortened(str(error))}") from error
-    if found is None:
-        raise _no_images(asked, f"{asked.result['kind']} tasks have no labels and scores for each image")
-    return found
 
 
 def _no_images(asked: EvaluatedTask, reason: str) -> Problem:

@@ -8,6 +8,7 @@ from tests.bench import gpu
 SMALL = ["--device=cpu", "--size=64", "--batch=2", "--steps=1", "--rounds=1", "--workers=0", "--backbone=resnet14_thin"]
 
 
+@pytest.mark.slow
 def test_both_tables_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     gpu.main([*SMALL, "--heads", "retinanet", "--backend", "none"])
     shown = capsys.readouterr().out

@@ -37,6 +37,7 @@ def test_finished_run_is_not_repeated(tmp_path: Path) -> None:
     assert outcome == runs.Outcome({"split": "test"}, wall_s=3.0, peak_mib=7.0)
 
 
+@pytest.mark.slow
 def test_failed_run_stops_the_benchmark_with_its_exit_code(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"bench: wrong exited with 78, see .*wrong\.log"):
         runs.execute_all([runs.Run("wrong", ("--config=recipe:none",))], tmp_path, jobs=2)

@@ -1,9 +1,11 @@
 """A run folder with evaluated detections of the data set of `write_dataset`, and a classification of its images."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipelines.run_folder.layout import RunDir
 from pipelines.spec.load import resolved, validate_document, write_yaml
@@ -63,3 +65,33 @@ def write_evaluated_run(folder: Path, document: Mapping[str, Any]) -> dict[str, 
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
     return content
+
+
+def add_embeddings(folder: Path, task: str, embeddings: Sequence[Sequence[float]], identities: Sequence[str]) -> None:
+    """Add an embedding task to the run of `write_evaluated_run`: objects of val1.png, val2.png, val1.png and so on.
+
+    Args:
+        folder: the run folder.
+        task: its name.
+        embeddings: (N, D).
+        identities: N names; '' where unknown.
+    """
+    run_dir, count = RunDir.of(folder), len(embeddings)
+    numbers = np.arange(count) % 2
+    np.savez(
+        run_dir.predictions / f"{task}.npz",
+        embedding=np.array(embeddings, dtype=np.float32),
+        image_id=1 + numbers,
+        source=np.full(count, "shapes"),
+        file_name=np.array(["val1.png", "val2.png"])[numbers],
+        annotation_id=10 + np.arange(count),
+        identity=np.array(identities),
+        bbox_xywh=np.tile(BOX, (count, 1)),
+    )
+    result = json.loads(run_dir.result.read_bytes())
+    undefined = dict.fromkeys(("recall_at_1", "map_at_r", "macro_recall_at_1"))
+    result["tasks"][task] = {
+        "kind": "embedding", "num_images": 2, "gallery": "self", "num_gallery": count, "num_queries": count,
+        "num_left_out": 0, **undefined, "macro_min_queries": 1, "per_class": [],
+    }  # fmt: skip
+    run_dir.result.write_text(json.dumps(result), "utf-8")

@@ -16,7 +16,8 @@ from pipelines.data.loading.sample import Sample, SampleKey
 from pipelines.data.loading.transforms import TrainTransform
 from pipelines.spec.augment import operations_of
 from pipelines.spec.operations.base import OperationSpec
-from pipelines.tasks.base import Drawing, TaskSetup
+from pipelines.tasks.base import TaskSetup
+from pipelines.tasks.drawing import Drawing
 from pipelines.tasks.tensors.runtime import runtime_of
 
 MIN_SHOWN_SIDE_PX = 640

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson, FileFormat
-from pipelines.tasks.base import Drawing, TaskKind
+from pipelines.tasks.base import TaskKind
 from pipelines.tasks.classification import example
 from pipelines.tasks.classification.analysis_views import classification_analyses
 from pipelines.tasks.classification.answer_files import ScoreTable
 from pipelines.tasks.classification.schemas import ClassificationAnswer, ClassificationResult
 from pipelines.tasks.classification.spec import CLASSIFICATION_SPECS, ClassificationSpec
+from pipelines.tasks.drawing import Drawing
 
 if TYPE_CHECKING:
     from pipelines.tasks.evaluated_images import EvaluatedImages

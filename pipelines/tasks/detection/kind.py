@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson
-from pipelines.tasks.base import Drawing, TaskKind
+from pipelines.tasks.base import TaskKind
 from pipelines.tasks.detection import example
 from pipelines.tasks.detection.analysis_views import detection_analyses
 from pipelines.tasks.detection.answer_files import COCO_JSON, CocoResults, DetectionTable
 from pipelines.tasks.detection.schemas import COCO_NUMBERS, DetectionAnswer, DetectionResult
 from pipelines.tasks.detection.spec import DETECTION_SPECS, DetectionSpec
+from pipelines.tasks.drawing import Drawing
 
 if TYPE_CHECKING:
     from pipelines.tasks.evaluated_images import EvaluatedImages

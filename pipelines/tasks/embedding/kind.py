@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson
-from pipelines.tasks.base import Drawing, TaskKind
+from pipelines.tasks.base import TaskKind
+from pipelines.tasks.drawing import Drawing
 from pipelines.tasks.embedding import example
 from pipelines.tasks.embedding.answer_files import EmbeddingArrays
 from pipelines.tasks.embedding.schemas import EmbeddingAnswer, EmbeddingResult
@@ -14,6 +15,7 @@ from pipelines.tasks.embedding.spec import EMBEDDING_SPECS, EmbeddingSpec
 
 if TYPE_CHECKING:
     from pipelines.tasks.resampling import ScoredImages
+    from pipelines.tasks.stored_embeddings import StoredEmbeddings
 
 
 class EmbeddingKind(TaskKind[EmbeddingSpec]):
@@ -61,6 +63,11 @@ class EmbeddingKind(TaskKind[EmbeddingSpec]):
         from pipelines.tasks.embedding.resampling import ScoredQueries
 
         return ScoredQueries.read(predictions, result)
+
+    def stored_embeddings(self, predictions: Path) -> "StoredEmbeddings":
+        from pipelines.tasks.embedding.stored_embeddings import read_stored_embeddings
+
+        return read_stored_embeddings(predictions)
 
     def example(self, nms: str) -> str:
         return example.ANSWER

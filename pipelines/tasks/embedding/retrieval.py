@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.tasks.arrays import FloatArray
+from pipelines.tasks.arrays import FloatArray, unit_rows
 from pipelines.tasks.embedding.clustering import mutual_information
 
 MIN_QUERIES = 5
@@ -153,10 +153,7 @@ def nearest_items(
 
 
 def _unit(embeddings: FloatArray) -> NDArray[np.float64]:
-    """Return rows of length 1 in float64; a row of zeros stays, and is equally far from all."""
-    rows = embeddings.astype(np.float64)
-    lengths: NDArray[np.float64] = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1)
+    return unit_rows(embeddings.astype(np.float64))
 
 
 def _nearest(

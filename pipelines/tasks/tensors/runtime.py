@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pipelines.base.records import ImageRecord
 from pipelines.tasks.answer_files import AnswerJson
-from pipelines.tasks.base import Drawing, SpecT, TaskKind, TaskSetup, TaskSpec
+from pipelines.tasks.base import SpecT, TaskKind, TaskSetup, TaskSpec
+from pipelines.tasks.drawing import Drawing
 from pipelines.tasks.kinds import kind_of
 from pipelines.tasks.temperature import FittedTemperature
 from pipelines.tasks.tensors.boxes import ResizedImage

@@ -10,15 +10,14 @@ from fastapi import Path as PathParameter
 from fastapi import Response as Headers
 from starlette.responses import Response
 
-from pipelines.run_folder.layout import RunDir
 from pipelines.tasks.image_marks import ErrorOutcome, Order
 from service.api.access import needs
-from service.api.asked_task import AskedTask, TaskName
+from service.api.asked_task import TaskName
 from service.api.cursor import LINKED, PageCursor, link_next, read_cursor
 from service.api.deps import JobId, JobsDep, PoolsDep, PrincipalDep, SettingsDep
 from service.api.download import ANY_FILE
 from service.api.entity_tags import is_known, tag_of
-from service.api.evaluated_files import EvaluatedFiles, EvaluatedTask
+from service.api.evaluated_files import EvaluatedFiles, EvaluatedTask, evaluated_task
 from service.api.thread_pools import FileRoute, Work
 from service.datasets.resolution import data_roots_of_jobs
 from service.rest.problems import Problem, problems
@@ -85,7 +84,7 @@ def list_result_images(
     A label and the prediction that finds it are one mark: `label` and `predicted` together select the images behind a
     cell of the confusion matrix.
     """
-    asked = _task(job_id, task, jobs, principal, settings)
+    asked = evaluated_task(job_id, task, jobs, principal, settings)
     marked = _files(request).marked(asked, threshold)
     try:
         found = marked.find(outcome, label, predicted, order)
@@ -135,7 +134,7 @@ async def get_result_picture(
     files = pools[Work.FILES]
 
     def locate() -> tuple["NewImageReader", Path, str]:
-        return _locate(_files(request), _task(job_id, task, jobs, principal, settings), image_id, settings)
+        return _locate(_files(request), evaluated_task(job_id, task, jobs, principal, settings), image_id, settings)
 
     reader, path, state_of_file = await files.run(locate)
     tag = tag_of(f"{state_of_file} {max_side}".encode())
@@ -164,17 +163,11 @@ def _files(request: Request) -> EvaluatedFiles:
     return files
 
 
-def _task(job_id: str, task: str, jobs: JobsDep, principal: PrincipalDep, settings: SettingsDep) -> EvaluatedTask:
-    """Return the task with the split that was scored last; raises Problem 404 without results of it."""
-    scored = AskedTask(job_id, task, None, jobs, principal, settings).scored()
-    return EvaluatedTask(RunDir.of(settings.run_dir(job_id)), task, scored["split"], scored["result"])
-
-
 def _locate(
     files: EvaluatedFiles, asked: EvaluatedTask, image_id: int, settings: Settings
 ) -> tuple["NewImageReader", Path, str]:
     """Return the reader and the file of an image, and text that changes with the file; raises Problem 404."""
-    image = next((name for name in files.images(asked).names if name.image_id == image_id), None)
+    image = next((name for name in files.names(asked) if name.image_id == image_id), None)
     if image is None:
         raise Problem(404, "No such image", f"the split {asked.split} of {asked.task!r} has no image {image_id}")
     source = files.source(asked.run_dir, (*data_roots_of_jobs(settings),))

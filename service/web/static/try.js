@@ -2,6 +2,7 @@
 
 import { showProblem } from "/static/app.js";
 import { explain } from "/static/explain.js";
+import { neighborsOf } from "/static/neighbors.js";
 
 const part = document.getElementById("try");
 const drop = part.querySelector(".drop");
@@ -134,6 +135,8 @@ function listOf(task, items, lineOf) {
     button.addEventListener("click", () => explain(part.dataset.explain, shownPicture, task, index, item.label ?? task));
     line.append(button);
     if (item.bbox_xywh) line.dataset.score = item.score;
+    // A version that this service has not trained has no evaluated images here.
+    if (item.embedding && part.dataset.results) line.append(neighborsOf(part.dataset.results, task, item.embedding, items.length === 1));
     list.append(line);
   });
   return list;

@@ -89,7 +89,7 @@ def test_all_images_are_written_if_labels_are_not_needed(records, predictions, t
 def test_embeddings_of_objects_are_arrays_that_need_no_pickle(records, predictions, tmp_path, model, categories):
     path = write_predictions(tmp_path, "lookup", model.tasks["lookup"], categories["lookup"], records, predictions)
     arrays = dict(np.load(path, allow_pickle=False))
-    assert set(arrays) == {"embedding", "image_id", "file_name", "annotation_id", "identity", "bbox_xywh"}
+    assert set(arrays) == {"embedding", "image_id", "source", "file_name", "annotation_id", "identity", "bbox_xywh"}
     labels = [b for r in records for b in r.labels.get("lookup", []) if isinstance(b, BoxLabel)]
     assert arrays["embedding"].shape == (len(labels), 2)
     assert arrays["annotation_id"].tolist() == [label.annotation_id for label in labels]
@@ -102,6 +102,7 @@ def test_embeddings_of_images_have_the_whole_image_as_box(records, predictions, 
     arrays = dict(np.load(path))
     assert arrays["bbox_xywh"].tolist() == [[0, 0, 320, 200]] * 8
     assert arrays["annotation_id"].tolist() == [-1] * 8
+    assert arrays["source"].tolist() == [record.source for record in records if "scene" in record.labels]
     assert arrays["identity"][:2].tolist() == ["north", "south"]
 
 

@@ -48,9 +48,9 @@ def uninterrupted(small: Document, train: Train, tmp_path_factory: pytest.TempPa
 @pytest.mark.parametrize(
     ("hook", "epoch", "batch", "stopped_at_step"),
     [
-        pytest.param("train_batch", 0, 0, 1, id="in_the_first_window"),
+        pytest.param("train_batch", 0, 0, 1, id="in_the_first_window", marks=pytest.mark.slow),
         pytest.param("train_batch", 1, 2, 5, id="inside_an_epoch"),
-        pytest.param("train_batch", 0, 4, 3, id="at_the_last_batch_of_an_epoch"),
+        pytest.param("train_batch", 0, 4, 3, id="at_the_last_batch_of_an_epoch", marks=pytest.mark.slow),
         pytest.param("validation_batch", 0, 1, 3, id="in_validation"),
         pytest.param("validation_batch", 1, 0, 6, id="in_the_last_validation"),
         pytest.param("validation_end", 0, 0, 3, id="after_the_last_batch_of_validation"),
@@ -105,7 +105,7 @@ def test_resumed_run_with_compiled_layers_is_bit_identical(
     ("hook", "epoch", "batch", "at"),
     [
         pytest.param("train_batch", 1, 3, (1, 4), id="in_training"),
-        pytest.param("validation_batch", 0, 1, (0, 3), id="in_validation"),
+        pytest.param("validation_batch", 0, 1, (0, 3), id="in_validation", marks=pytest.mark.slow),
     ],
 )
 def test_crashed_run_resumed_from_its_last_regular_checkpoint_is_bit_identical(

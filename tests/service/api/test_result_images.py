@@ -91,7 +91,7 @@ def test_picture_that_is_gone_is_explained(
         ("gone.png", "the file gone.png of 'shapes' is missing; it was deleted or moved after the run"),
         ("../val.json", "write it without '..'"),
         ("/etc/passwd", "write a path relative"),
-        ("x" * 300, "the file xxxx"),
+        ("x" * 300, "(File name too long)"),
     ):
         path.write_text(path.read_text("utf-8").replace('"val1.png"', f'"{name}"'), "utf-8")
         result = folder / "result.json"

@@ -1,7 +1,5 @@
 """Jobs on two nodes of a real Slurm cluster: they train together, and a stop or the loss of a node ends both."""
 
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +8,11 @@ import psutil
 import pytest
 
 from pipelines.base.ranks import NODE_FOLDER, NODE_RANK
-from pipelines.spec.load import write_yaml
 from service.executors.slurm.executor import SlurmExecutor
 from service.settings import Settings
 from service.states import JobStatus
 from tests.service.supervisor.conftest import Bench
+from tests.service.supervisor.two_nodes import begin_training, resume_training
 from tests.service.waiting import wait_until
 from tests.slurm import NUM_CPUS, SlurmCluster
 
@@ -69,22 +67,11 @@ def test_job_trains_on_two_nodes_and_resumes_after_a_stop(
     made: Callable[..., Bench], two_slurm_nodes: SlurmCluster, small_document: dict[str, Any], demo_root: Path,
     tmp_path: Path, no_mlflow_settings: None,
 ) -> None:  # fmt: skip
-    small_document["trainer"] |= {"num_nodes": 2, "devices": 1, "max_epochs": 3}
-    small_document["model"]["backbone"] = {"name": "timm:test_resnet", "weights": "none"}
-    small_document["data"] |= {"image_size": 64, "root": demo_root.name}
-    (tmp_path / "job.yaml").write_text(write_yaml(small_document))
-    command = [sys.executable, "-m", "pipelines.cli", "fit", "--config", str(tmp_path / "job.yaml"), "--run-dir"]
     here = made(max_attempts=1, data_roots=(demo_root.parent,))
-    job = here.submit(f"exec {shlex.join(command)} ../..", num_nodes=2)
-    checkpoint = here.run_dir(job).last_checkpoint
-    here.wait_until(lambda: checkpoint.exists() or here.jobs.get(job.id).status.is_terminal, here.supervisor.tick)
-    assert not here.jobs.get(job.id).status.is_terminal, here.file(job, "log.txt").read_text()
+    job = begin_training(here, small_document, demo_root, tmp_path)
     number = two_slurm_nodes.run("squeue", "-h", "--states=RUNNING", "-o", "%i").strip()
     two_slurm_nodes.run("scancel", "--signal=TERM", "--batch", number)
-    # Separate waits, since training takes long on a busy machine.
-    log = here.file(job, "log.txt", attempt=2)
-    here.wait_until(lambda: "resuming from" in log.read_text(), here.supervisor.tick)
-    assert here.ended(job).status is JobStatus.SUCCEEDED, log.read_text()
+    resume_training(here, job)
     assert outcomes(here, job) == ["stopped", "succeeded"]
 
 

@@ -9,14 +9,20 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import update
 
 from pipelines.tracking.model_versions import PROMOTION_TAG, ModelVersion
 from pipelines.tracking.promotion import move_alias
 from pipelines.tracking.registry import CHAMPION, Registry
 from service.settings import Settings
+from service.store.database import open_database
+from service.store.tables import jobs
 from service.web.session import COOKIE, TOKEN_HEADER, token_of
 from tests.service.api.servers import serving_models
 from tests.service.conftest import jpeg
+from tests.service.dataset_archives import write_dataset
+from tests.service.documents import detection_document
+from tests.service.evaluated_run import add_embeddings, write_evaluated_run
 from tests.service.web.browsing import Tab
 from tests.service.web.conftest import HTML
 
@@ -24,9 +30,17 @@ HOSTILE = '<img src=x onerror=alert(1)>\x1b[31m\u202e "reason"'
 
 
 @pytest.fixture(scope="module")
-def models(mlflow_runs_root: Path) -> Iterator[httpx2.Client]:
+def model_settings(mlflow_runs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of `models`, with a data root."""
+    data = tmp_path_factory.mktemp("data")
+    write_dataset(data / "shapes")
+    return Settings(root=mlflow_runs_root, data_roots=(data,), predict_timeout_s=120)
+
+
+@pytest.fixture(scope="module")
+def models(model_settings: Settings) -> Iterator[httpx2.Client]:
     """A client of pages over a registry; the predictor starts with the first prediction."""
-    with serving_models(Settings(root=mlflow_runs_root, predict_timeout_s=120)) as client:
+    with serving_models(model_settings) as client:
         client.headers.update(HTML)
         yield client
 
@@ -113,6 +127,31 @@ def test_unknown_model_is_a_problem_page(address: str, models: httpx2.Client) ->
     assert page.status_code in (404, 422)
     assert '<div class="problem">' in page.text
     assert "<b>" not in page.text
+
+
+@pytest.mark.integration
+def test_reader_sees_the_neighbors_of_an_embedded_object(
+    tab: Tab, models: httpx2.Client, shapes: list[ModelVersion], model_settings: Settings, tmp_path: Path
+) -> None:  # fmt: skip
+    version, document = shapes[1], detection_document()
+    job_id = models.post("/v1/jobs", json={"config": document}, headers={"Accept": "*/*"}).json()["id"]
+    folder = model_settings.run_dir(job_id)
+    write_evaluated_run(folder, document)
+    add_embeddings(folder, "identity", [[1.0] * 16, [-1.0] * 16], [HOSTILE, "two"])
+    engine = open_database(model_settings.url_of_database)
+    with engine.begin() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(mlflow_run_id=version.run_id))
+    engine.dispose()
+    tab.open(f"{models.base_url}/models/{version.name}/{version.version}")
+    (tmp_path / "photo.jpg").write_bytes(jpeg(48, 64))
+    tab.page.locator("#try-file").set_input_files(tmp_path / "photo.jpg")
+    tab.page.locator("#try-threshold").fill("0")
+    tab.page.locator(".neighbors summary").first.click()
+    neighbors = tab.page.locator(".neighbors").first.locator("li")
+    neighbors.nth(1).wait_for()
+    assert {text.split()[-1] for text in neighbors.all_inner_texts()} != {""}
+    assert neighbors.first.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
+    assert tab.violations() == []
 
 
 @pytest.mark.integration

@@ -13,13 +13,14 @@ from torch import Tensor
 from heads.base import ClassPrediction, ClassTarget
 from pipelines.base.records import ImageRecord
 from pipelines.tasks.answer_files import AnswerJson
-from pipelines.tasks.base import Drawing, TaskSetup
+from pipelines.tasks.base import TaskSetup
 from pipelines.tasks.classification.spec import ClassificationSpec
 from pipelines.tasks.classification.tensors.charts import classification_charts
 from pipelines.tasks.classification.tensors.class_scores import ClassScores
 from pipelines.tasks.classification.tensors.class_weights import class_weights
 from pipelines.tasks.classification.tensors.scores import score_multiclass, score_multilabel
 from pipelines.tasks.classification.tensors.table import class_table
+from pipelines.tasks.drawing import Drawing
 from pipelines.tasks.labels import class_names
 from pipelines.tasks.temperature import FittedTemperature, fit_exclusive, fit_independent
 from pipelines.tasks.tensors.boxes import ResizedImage

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from heads.base import BoxPrediction, BoxTarget
 from pipelines.base.records import ImageRecord
 from pipelines.tasks.answer_files import AnswerJson
-from pipelines.tasks.base import Drawing, TaskSetup
+from pipelines.tasks.base import TaskSetup
 from pipelines.tasks.detection.scoring.boxes import FoundBoxes
 from pipelines.tasks.detection.scoring.coco_evaluation import CocoEvaluation
 from pipelines.tasks.detection.scoring.coco_scores import score_coco
@@ -18,6 +18,7 @@ from pipelines.tasks.detection.tensors.analysis_charts import analysis_charts
 from pipelines.tasks.detection.tensors.charts import MAX_CURVES, precision_recall
 from pipelines.tasks.detection.tensors.coco_format import coco_ground_truth, coco_results, found_boxes
 from pipelines.tasks.detection.tensors.detections import Detections
+from pipelines.tasks.drawing import Drawing
 from pipelines.tasks.labels import box_labels
 from pipelines.tasks.temperature import FittedTemperature, fit_independent
 from pipelines.tasks.tensors.boxes import ResizedImage

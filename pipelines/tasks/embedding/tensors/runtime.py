@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from heads.base import BoxTarget, EmbeddingPrediction, IdentityTarget
 from pipelines.base.records import ImageRecord
 from pipelines.tasks.answer_files import AnswerJson
-from pipelines.tasks.base import Drawing, TaskSetup
+from pipelines.tasks.base import TaskSetup
+from pipelines.tasks.drawing import Drawing
 from pipelines.tasks.embedding.retrieval import NamedEmbeddings, score_retrieval, search
 from pipelines.tasks.embedding.spec import EmbeddingSpec
 from pipelines.tasks.embedding.tensors.arrays import embedding_arrays
