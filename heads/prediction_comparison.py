@@ -22,14 +22,15 @@ class Differences:
     """The largest differences over all images that were added.
 
     Attributes:
-        scores, boxes_px, embeddings: of detections that both networks have, of classes and of images.
+        scores, boxes_px, embeddings: of detections that both networks have, of classes and of images; None: there were
+            none to compare.
         num_detections: of the first network.
         num_missing: detections of the first network that the second one does not have.
     """
 
-    scores: float = 0.0
-    boxes_px: float = 0.0
-    embeddings: float = 0.0
+    scores: float | None = None
+    boxes_px: float | None = None
+    embeddings: float | None = None
     num_detections: int = 0
     num_missing: int = 0
 
@@ -59,7 +60,7 @@ class Differences:
 
     def _see(self, name: str, differences: Tensor) -> None:
         if differences.numel():
-            setattr(self, name, max(getattr(self, name), float(differences.abs().max())))
+            setattr(self, name, max(getattr(self, name) or 0.0, float(differences.abs().max())))
 
 
 def embeddings_of_labels(found: Prediction, detected_xyxy: Tensor, labeled_xyxy: Tensor) -> EmbeddingPrediction:

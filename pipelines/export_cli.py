@@ -64,6 +64,7 @@ def _export(options: argparse.Namespace) -> int:
         max_drop=options.max_drop,
         calibration_images=options.calibration_images,
         accuracy_aware=options.accuracy_aware,
+        test=options.test,
     )
     path = Path(options.run_dir)
     with redirect_stdout(sys.stderr):

@@ -21,6 +21,8 @@ from tests.network_namespace import NetworkNamespace
 from tests.service.waiting import TIMEOUT_S, wait_until
 
 CPUS = 2
+OWN_DISK = 'mount -t tmpfs tmpfs "$1" && shift && exec "$@"'
+"""A shell script that runs a command, in a mount namespace of its own, with an empty disk in place of a folder."""
 PORTS_OF_NODE = ("--dashboard-agent-listen-port=30001", "--metrics-export-port=30002")
 """Ports that nobody else uses in the namespace, outside of those of Ray's workers (10002 to 19999)."""
 
@@ -59,17 +61,23 @@ class RayForTests:
             self.network.close()
 
     @contextmanager
-    def with_another_node(self, cpus: int) -> Iterator["subprocess.Popen[bytes]"]:
-        """Add a node; yield its `ray start`, whose session contains the raylet and all others of its processes."""
+    def with_another_node(self, cpus: int, own: Path | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+        """Add a node; yield its `ray start`, whose session contains the raylet and all others of its processes.
+
+        Args:
+            cpus: its cores.
+            own: a folder in whose place the node has a disk of its own, which is empty.
+        """
         log = (self._settings.root / LOG).read_text()
         [address] = set(re.findall(r"--address='([0-9.:]+)'", log))
         command = python_command(
             "ray.scripts.scripts", "start", f"--address={address}", "--block", f"--num-cpus={cpus}"
         )
         options = ["--node-ip-address=127.0.0.1", "--disable-usage-stats", *PORTS_OF_NODE]
+        disk = () if own is None else ("unshare", "--mount", "sh", "-c", OWN_DISK, "sh", str(own))
         environment = child_environment({**os.environ, **self.engine.environment})
         with self.network.entered():
-            node = subprocess.Popen([*command, *options], env=environment, start_new_session=True)
+            node = subprocess.Popen([*disk, *command, *options], env=environment, start_new_session=True)
         try:
             yield node
         finally:

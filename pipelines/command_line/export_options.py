@@ -47,6 +47,7 @@ def export_parser() -> CommandParser:
         action="store_true",
         help="with int8 for openvino: keep the layers in float32 that cost most, in many passes over val",
     )
+    parser.add_argument("--test", action="store_true", help="score test, too; the decision is that of val")
     parser.add_argument("--json", action="store_true", help="print one JSON document, also for problems")
     add_data_options(parser)
     return parser

@@ -23,16 +23,15 @@ def opened(path):
 
 
 def scaled(image):
-    limits = MODEL["image_size"] if isinstance(MODEL["image_size"], list) else [MODEL["image_size"]] * 2
-    scale = min(limits[0] / image.height, limits[1] / image.width)
-    height, width = min(int(image.height * scale + 0.5), limits[0]), min(int(image.width * scale + 0.5), limits[1])
-    return image.resize((max(width, 1), max(height, 1)), Image.Resampling.BILINEAR)
+    limits, size = np.broadcast_to(MODEL["image_size"], 2), np.array([image.height, image.width])
+    height, width = np.minimum(size * (limits / size).min() + 0.5, limits).astype(int).clip(1)
+    return image.resize((int(width), int(height)), Image.Resampling.BILINEAR)
 
 
 def padded(pixels):
-    size = tuple(-(-side // MODEL["multiple_of"]) * MODEL["multiple_of"] for side in pixels.shape[:2])
-    sizes = [own for own in MODEL["sizes_hw"] or [size] if own[0] >= size[0] and own[1] >= size[1]]
-    images = np.zeros((1, 3, *sizes[0]), dtype=np.uint8)
+    size = -(-np.array(pixels.shape[:2]) // MODEL["multiple_of"]) * MODEL["multiple_of"]
+    height, width = next(own for own in MODEL["sizes_hw"] or [size] if (own >= size).all())
+    images = np.zeros((1, 3, height, width), dtype=np.uint8)
     images[0, :, : pixels.shape[0], : pixels.shape[1]] = pixels.transpose(2, 0, 1)
     return images
 """

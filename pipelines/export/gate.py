@@ -47,7 +47,7 @@ def _parity_reasons(parity: Parity) -> list[str]:
     reasons = [
         f"{what} from those of torch by up to {value:.2g}{unit}; at most {limit:g}{unit} is allowed in float32"
         for what, value, limit, unit in limits
-        if value > limit
+        if value is not None and value > limit
     ]
     if parity.missing_detections > MAX_MISSING_DETECTIONS:
         share = f"{parity.missing_detections:.2%} of the detections of torch are missing"

@@ -3,7 +3,7 @@
 import re
 
 from pipelines.base.printable import printable, shortened
-from pipelines.evaluation.conditions import main_metrics
+from pipelines.export.report import main_pairs
 from pipelines.spec.exported_variant import ExportedVariant
 from pipelines.tasks.kinds import kind_of
 
@@ -22,7 +22,7 @@ def model_card(variant: ExportedVariant, name: str) -> str:
         f"Scale an image to fit into {_size(variant)} pixels, and pad it with 0 at the right and the bottom to "
         f"{_padding(variant)}. `model.json` describes everything else; `example.py` uses it.",
         "## Tasks\n\n" + "\n".join(_task_line(variant, task) for task in sorted(variant.model.tasks)),
-        "## Quality on val\n\n" + _metrics(variant),
+        "## Quality\n\n" + _metrics(variant),
         "## Origin\n\n" + _origin(variant),
     ]
     return "\n\n".join(parts) + "\n"
@@ -63,9 +63,8 @@ def _metrics(variant: ExportedVariant) -> str:
     if not variant.metrics:
         return "It was not evaluated."
     rows = ["| metric | torch float32 | this export |", "|---|---|---|"]
-    for task, metric in main_metrics(variant.model).items():
-        pair = variant.metrics[f"val/{task}/{metric}"]
-        rows.append(f"| {task}: {metric} | {_number(pair.torch)} | {_number(pair.variant)} |")
+    for name, pair in main_pairs(variant.model, variant):
+        rows.append(f"| {name} | {_number(pair.torch)} | {_number(pair.variant)} |")
     if (latency := variant.latency) is not None:
         height, width = latency.size_hw
         rows.append(f"| ms for one image of {width} x {height} | {latency.torch_ms:.1f} | {latency.runtime_ms:.1f} |")

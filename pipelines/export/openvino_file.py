@@ -2,8 +2,10 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.run_folder.files import require_space
 from pipelines.runtimes.openvino import import_openvino
 
 _MISSING = re.compile(r"No conversion rule found for operations: (.+)")
@@ -14,6 +16,7 @@ def write_openvino(onnx_file: Path, path: Path) -> None:
 
     Raises:
         ConfigError: OpenVINO cannot compute the graph.
+        OSError: the disk is full.
     """
     openvino = import_openvino()
     try:
@@ -22,4 +25,22 @@ def write_openvino(onnx_file: Path, path: Path) -> None:
         missing = _MISSING.search(str(error))
         reason = f"lacks operations of this network: {missing[1]}" if missing else f"cannot read the graph: {error}"
         raise ConfigError(FieldProblem("--to", f"got openvino, which {reason}; write --to onnx")) from error
-    openvino.save_model(graph, path, compress_to_fp16=False)
+    save_openvino(graph, path, onnx_file.stat().st_size)
+
+
+def save_openvino(graph: Any, path: Path, num_bytes: int) -> None:
+    """Write a graph that OpenVINO has read, see `write_openvino`.
+
+    Args:
+        graph: `openvino.Model`.
+        path: of the new .xml file.
+        num_bytes: size of the files, about.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    try:
+        import_openvino().save_model(graph, path, compress_to_fp16=False)
+    except RuntimeError:  # "iostream error", whatever the reason is
+        require_space(path.parent, num_bytes)
+        raise

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.export.openvino_file import save_openvino
 from pipelines.runtimes.base import Arrays, Session
 from pipelines.runtimes.openvino import OpenVINOSession, import_openvino
 
@@ -43,6 +44,9 @@ def quantize_openvino(
         target: .xml file to write.
         calibration: inputs of the graph, from which the scales are measured.
         control: None: all layers are quantized.
+
+    Raises:
+        OSError: the disk is full.
     """
     openvino, nncf = import_openvino(), _import_nncf()
     graph = openvino.Core().read_model(source)
@@ -63,7 +67,7 @@ def quantize_openvino(
             drop_type=nncf.DropType.ABSOLUTE,
             **settings,
         )
-    openvino.save_model(quantized, target, compress_to_fp16=False)
+    save_openvino(quantized, target, source.with_suffix(".bin").stat().st_size)
 
 
 def _fold_constants(graph: Any) -> None:

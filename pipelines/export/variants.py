@@ -13,12 +13,12 @@ import torch
 
 from backbones.catalog.licenses import license_of
 from backbones.catalog.lookup import resolve
-from pipelines.base.records import Category, DatasetIndex
+from pipelines.base.records import Category, DatasetIndex, Split
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import padded_size
 from pipelines.data.source_images import expected_exif
 from pipelines.evaluation.conditions import main_metrics
-from pipelines.export.evaluation import score_networks
+from pipelines.export.evaluation import Predictions, score_networks
 from pipelines.export.example import example_text
 from pipelines.export.gate import MAX_DROP, decide
 from pipelines.export.inputs import calibration_inputs, one_image
@@ -65,6 +65,7 @@ class ExportRequest:
         max_drop: by how much the main metric of each task may fall; None: see `MAX_DROP`.
         calibration_images: number of images of the training split that scales of integers are measured on.
         accuracy_aware: keep layers in float32 until the drop is allowed, with integers of OpenVINO only.
+        test: score test, too; the decision is that of val.
     """
 
     runtime: RuntimeName
@@ -73,6 +74,12 @@ class ExportRequest:
     max_drop: float | None = None
     calibration_images: int = CALIBRATION_IMAGES
     accuracy_aware: bool = False
+    test: bool = False
+
+    @property
+    def splits(self) -> Sequence[Split]:
+        """The splits that are scored."""
+        return ("val", "test") if self.test else ("val",)
 
     @property
     def allowed_drop(self) -> float:
@@ -116,7 +123,7 @@ def export_variant(
 ) -> ExportedVariant:
     """Write one export of a model to its folder, which replaces an earlier one, and return its description.
 
-    The folder gets its name when everything in it is complete and evaluated.
+    The folder gets its name when everything in it is complete and evaluated. The caller has locked the run folder.
 
     Args:
         source: the model and its data.
@@ -127,13 +134,14 @@ def export_variant(
     Raises:
         ConfigError: the network cannot be exported.
         NumericsError: the export predicts numbers that are not finite.
+        OSError: the disk is full, or the folder cannot be written.
     """
     target = exports.variant(variant_name(request.runtime, request.precision))
     with new_folder(exports) as folder:
         report("writing the graph")
         graph = _write_graph(source, request, folder, report)
         described = _described(source, request, folder, graph)
-        report("scoring val in torch and in the runtime")
+        report(f"scoring {' and '.join(request.splits)} in torch and in the runtime")
         described = _evaluated(source, request, folder, described)
         new = VariantDir(folder)
         new.example.write_text(example_text(described), "utf-8")
@@ -248,14 +256,21 @@ def _evaluated(
         # torch without it. Parity is that of the same padded images.
         networks.append(PaddedNetwork(source.network, described.sizes_hw))
     meter = ParityMeter()
-    torch_summary, summary, *_ = score_networks(
-        networks,
-        source.job.model,
-        source.index,
-        source.data,
-        observe=lambda found: meter.add((found[2 if len(found) > 2 else 0], found[1])),
-    )
-    metrics = {name: MetricPair(torch=torch_summary[name], variant=summary[name]) for name in summary}
+    metrics: dict[str, MetricPair] = {}
+
+    def compare(found: Sequence[Predictions]) -> None:
+        meter.add((found[2 if len(found) > 2 else 0], found[1]))
+
+    for split in request.splits:
+        torch_summary, summary, *_ = score_networks(
+            networks,
+            source.job.model,
+            source.index,
+            source.data,
+            split,
+            observe=compare if split == "val" else None,
+        )
+        metrics |= {name: MetricPair(torch=torch_summary[name], variant=summary[name]) for name in summary}
     parity = meter.result if request.precision == "fp32" else None
     gate = decide(source.job.model, metrics, parity, request.allowed_drop)
     return described.model_copy(

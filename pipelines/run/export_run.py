@@ -10,7 +10,8 @@ from pipelines.export.report import export_metrics, write_report
 from pipelines.export.variants import ExportRequest, ExportSource, export_variant
 from pipelines.inference.export import load_exported, read_best_thresholds
 from pipelines.preflight import Places
-from pipelines.run.saved_run import load_data, load_document, load_run
+from pipelines.run.folder_setup import locked
+from pipelines.run.saved_run import load_data, load_document, load_run, require_images
 from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.run_folder.layout import ExportedModelDir, RunDir, runs_root
 from pipelines.runtimes.rows import RUNTIMES
@@ -26,7 +27,7 @@ _FOR_INTEGERS = ("openvino", "nncf")
 
 
 def export_run(path: Path, request: ExportRequest, places: Places) -> ExportedVariant:
-    """Export the model of a finished run, and evaluate the export on val.
+    """Export the model of a finished run, and evaluate the export on val, and on test if that is asked for.
 
     Args:
         path: folder of the run.
@@ -34,20 +35,25 @@ def export_run(path: Path, request: ExportRequest, places: Places) -> ExportedVa
         places: where to look for the data; by default it is where it was for training.
 
     Raises:
-        ConfigError: the run has no model, its network cannot be exported, or a package is missing.
-        DataError: its data has errors, other classes than in training, or no images of val.
+        ConfigError: the run has no model, its folder cannot be written or is in use, its network cannot be exported, or
+            a package is missing.
+        DataError: its data has errors, other classes than in training, or no images of a split.
+        OSError: the disk is full.
     """
     require_packages(request)
     run_dir, job = load_document(path)
-    source = load_source(run_dir, job, places)
     exports = ExportsDir.of(run_dir.path)
-    variant = export_variant(source, request, exports, report=print_rank_zero)
-    write_report(exports)
-    if job.tracking is not None:
-        step = load_run(run_dir, job).step
-        store = find_store(runs_root())
-        log_export(store, run_dir, export_metrics(variant), step, _warn)
-        add_to_versions(store, run_dir, exports.variant(variant.name).path, variant.result, _warn)
+    with locked(run_dir):
+        source = load_source(run_dir, job, places)
+        for split in request.splits:
+            require_images(source.index, split)
+        variant = export_variant(source, request, exports, report=print_rank_zero)
+        write_report(exports)
+        if job.tracking is not None:
+            step = load_run(run_dir, job).step
+            store = find_store(runs_root())
+            log_export(store, run_dir, export_metrics(variant), step, _warn)
+            add_to_versions(store, run_dir, exports.variant(variant.name).path, variant.result, _warn)
     return variant
 
 

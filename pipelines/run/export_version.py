@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.export.report import export_metrics, result_lines, write_report
 from pipelines.export.variants import ExportRequest, export_variant
 from pipelines.inference.export import read_model_description
 from pipelines.preflight import REGISTRY, Places
 from pipelines.run.export_run import load_source, require_packages
 from pipelines.run.folder_setup import locked
-from pipelines.run.registered_weights import download_model, find_version
+from pipelines.run.registered_weights import download_model
 from pipelines.run.versions import package_versions
 from pipelines.run_folder.events import EventLog, StageData, WarningData
 from pipelines.run_folder.exports_layout import ExportsDir
@@ -49,7 +50,7 @@ def export_version(spec: VersionExportSpec, run_dir: RunDir, data_roots: Sequenc
             variant = _export(spec, uri, run_dir, data_roots, events)
         write_report(exports)
         events.write(StageData(stage="registering"))
-        _register(uri, folder.path, variant, events)
+        _register(spec, folder.path, variant, events)
         print("\n".join(result_lines(variant.model, variant.result)), flush=True)
         if not variant.servable:
             events.write(WarningData(message=f"{variant.name} is not served: {variant.reason}"))
@@ -90,11 +91,19 @@ def _export(
     return export_variant(load_source(run_dir, job, places), request, ExportsDir.of(run_dir.path), report)
 
 
-def _register(uri: str, folder: Path, variant: ExportedVariant, events: EventLog) -> None:
+def _register(spec: VersionExportSpec, folder: Path, variant: ExportedVariant, events: EventLog) -> None:
     """Add the export to its version in MLflow, and its metrics to the run of the version."""
     store = find_store(runs_root())
-    version = find_version(uri)
-    Registry(store).add_export(version, folder, variant.result)
+    registry = Registry(store)
+    try:
+        version = registry.version(spec.model, spec.version)
+        if version is None:
+            message = f"got {spec.version}; it was deleted from MLflow at {store.label} during the export"
+            raise ConfigError(FieldProblem("version", message))
+        registry.add_export(version, folder, variant.result)
+    except RegistryError as error:
+        message = f"{variant.name} is complete, but {spec.model}, version {spec.version}, does not have it: {error}"
+        raise RegistryError(f"{message}; another attempt of this job only adds it") from error
     if version.run_id is not None:
         metrics = export_metrics(variant.result)
         log_export_of_version(store, version.run_id, metrics, lambda text: events.write(WarningData(message=text)))

@@ -134,11 +134,16 @@ def load_data(run_dir: RunDir, job: JobSpec, split: Split, places: Places) -> tu
     inputs = _inputs(run_dir, job, places)
     index, report = build_index(job, inputs.data)
     report.raise_errors()
+    require_images(index, split)
+    return inputs, index, report
+
+
+def require_images(index: DatasetIndex, split: Split) -> None:
+    """Raise DataError if the data has no images of a split."""
     if not index.records.get(split):
         others = [name for name, records in index.records.items() if records]
         message = f"the data has no images of the split {split}; it has {', '.join(others)}"
         raise DataError(FieldProblem("data.sources", message))
-    return inputs, index, report
 
 
 def _inputs(run_dir: RunDir, job: JobSpec, places: Places) -> Inputs:

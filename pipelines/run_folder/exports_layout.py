@@ -5,6 +5,10 @@ from pathlib import Path
 
 EXPORTS = "exports"
 """Name of the folder of all exports of a model."""
+UNFINISHED = ".new-"
+"""Start of the names of folders that are not complete, which the next export removes."""
+REPLACED = ".old-"
+"""Start of the name of an export while another one gets its name, where names cannot be exchanged."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,6 @@ class ExportsDir:
     def benchmark(self) -> Path:
         """See `ModelBenchmark`."""
         return self.path / "benchmark.json"
-
-    @property
-    def lock(self) -> Path:
-        """Is held by the process that writes an export."""
-        return self.path / ".lock"
 
     def variant(self, name: str) -> "VariantDir":
         """Return the folder of a variant, such as `openvino-int8`."""

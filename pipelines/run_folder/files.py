@@ -1,5 +1,6 @@
 """Files that are written whole, and survive a crash of the machine once they have their name. Torch-free."""
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -11,6 +12,11 @@ from pathlib import Path
 
 _NOT_SYNCED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM})
 """Error numbers of file systems that cannot sync a folder, and of a folder that only its owner may read."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_NO_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
+"""Error numbers of file systems that cannot exchange two names, such as NFS."""
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -55,6 +61,28 @@ def rename_synced(source: Path, target: Path, *, content_is_synced: bool = False
         sync_folder(source.parent)
 
 
+def exchange_synced(source: Path, target: Path, aside: Path) -> None:
+    """Exchange the names of a complete folder and an earlier one, so that readers find `target` at any moment.
+
+    Args:
+        source: the new folder, which becomes `target`.
+        target: the earlier folder, which becomes `source`.
+        aside: what the earlier folder is called for a moment on file systems that cannot exchange names in one step.
+    """
+    _sync_content(source)
+    if not _exchange(source, target):
+        target.replace(aside)
+        source.replace(target)
+        aside.replace(source)
+    sync_folder(target.parent)
+
+
+def require_space(folder: Path, num_bytes: int) -> None:
+    """Raise OSError with the reason if a file of this size cannot be written: some libraries do not report it."""
+    with _named_in_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, num_bytes)
+
+
 def create_folder(path: Path) -> None:
     """Create a folder with its parents, so that it survives a loss of power."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
@@ -91,6 +119,17 @@ def remove_folder(path: Path) -> None:
             shutil.rmtree(path)
         except FileNotFoundError:
             continue
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two names in one step; return False if the file system cannot do that."""
+    paths = os.fsencode(first), os.fsencode(second)
+    if _libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), str(first), None, str(second))
 
 
 def _sync_content(path: Path) -> None:

@@ -217,13 +217,18 @@ class RunDir:
     def plots(self) -> Path:
         return self.output / "plots"
 
+    @property
+    def attempts(self) -> Path:
+        """The folders of all attempts."""
+        return self.path / _ATTEMPTS
+
     def attempt(self, number: int) -> Path:
         """Return the folder of an attempt, see `AttemptDir`."""
-        return self.path / _ATTEMPTS / str(number)
+        return self.attempts / str(number)
 
     def next_attempt(self) -> int:
         """Return the number of the next attempt; the first is 1."""
-        numbers = [int(p.name) for p in (self.path / _ATTEMPTS).glob("*") if p.name.isdigit()]
+        numbers = [int(p.name) for p in self.attempts.glob("*") if p.name.isdigit()]
         return max(numbers, default=0) + 1
 
 

@@ -54,19 +54,20 @@ class WeightsOrigin(Spec):
 
 
 class MetricPair(Spec):
-    """A metric of the model on val; null where it is undefined."""
+    """A metric of the model on a split; null where it is undefined."""
 
     torch: float | None = Field(description="of the model in torch float32")
     variant: float | None = Field(description="of the export, in its runtime")
 
 
 class Parity(Spec):
-    """Largest difference between the outputs of the runtime and those of torch float32, for images of val."""
+    """Largest differences between the outputs of the runtime and those of torch float32, for images of val; null: there
+    are none to compare."""
 
     num_images: int
-    scores: float
-    boxes_px: float
-    embeddings: float
+    scores: float | None
+    boxes_px: float | None
+    embeddings: float | None = Field(description="of images")
     missing_detections: float = Field(description="share of the detections of torch that the export lacks")
 
 
@@ -107,7 +108,7 @@ class VariantResult(Spec):
     nms: Nms = Field(description="where overlapping boxes are dropped: after or in the graph")
     weights_sha256: str = Field(description="of model.safetensors, which was exported")
     size_bytes: int = Field(description="of the files with the graph and its weights")
-    metrics: dict[str, MetricPair] = Field({}, description="by val/<task>/<metric>")
+    metrics: dict[str, MetricPair] = Field({}, description="by <split>/<task>/<metric>: val, and test if asked for")
     parity: Parity | None = None
     latency: Latency | None = None
     gate: Gate | None = Field(None, description="null: the export was not evaluated")

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -124,7 +125,10 @@ def without_credentials(text: str) -> str:
 
 def one_line(error: Exception) -> str:
     """Return an error as one line without credentials."""
-    lines = without_credentials(str(error)).strip().splitlines()
+    text = str(error)
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        *_, text = error.args[0][0]  # (source, target, reason) of the first file that was not copied
+    lines = without_credentials(text).strip().splitlines()
     return cut(lines[0] if lines else type(error).__name__, 300)
 
 

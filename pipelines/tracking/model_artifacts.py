@@ -4,11 +4,13 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from pipelines.base.errors import ModelFilesUnavailable, RegistryError
+from pipelines.run_folder.exports_layout import UNFINISHED
 from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.tracking.mlflow_store import Store, one_line
 from pipelines.tracking.pyfunc_folder import ARTIFACT
@@ -72,10 +74,11 @@ def read_description(store: Store, source: str, label: str) -> dict[str, Any]:
     return described
 
 
-def upload_export(client: "MlflowClient", source: str, export: Path, inside: str, label: str) -> None:
-    """Add an export to another runtime to the files of a version.
+def add_files(store: Store, client: "MlflowClient", source: str, export: Path, inside: str, label: str) -> None:
+    """Add an export to another runtime to the files of a version; those of an incomplete upload are removed.
 
     Args:
+        store: of the registry.
         client: of the registry.
         source: where the version says that its files are.
         export: the folder of the export.
@@ -88,10 +91,15 @@ def upload_export(client: "MlflowClient", source: str, export: Path, inside: str
     model_id = made_by_mlflow(source)
     if model_id is None or client.get_logged_model(model_id).artifact_location != source:
         raise ModelFilesUnavailable(f"{label} has files that MLflow does not manage; register the model again")
-    with tempfile.TemporaryDirectory(dir=export.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=export.parent) as scratch:
         # MLflow names what it uploads by its place in the folder; a link to each file takes no space.
         shutil.copytree(export, Path(scratch) / "artifacts" / inside, copy_function=os.link)
-        client.log_model_artifacts(model_id, scratch)
+        try:
+            client.log_model_artifacts(model_id, scratch)
+        except BaseException:
+            with suppress(Exception):  # the storage may not answer
+                delete_files(store, source, f"artifacts/{inside}")
+            raise
 
 
 def local_folder(source: str) -> Path | None:

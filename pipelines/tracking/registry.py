@@ -19,13 +19,7 @@ from pipelines.tracking.mlflow_names import cut, mlflow_key
 from pipelines.tracking.mlflow_queries import pages, quoted, unless_absent
 from pipelines.tracking.mlflow_store import Store, connect, one_line
 from pipelines.tracking.model_archive import archive_facts
-from pipelines.tracking.model_artifacts import (
-    delete_files,
-    download_files,
-    made_by_mlflow,
-    read_description,
-    upload_export,
-)  # fmt: skip
+from pipelines.tracking.model_artifacts import add_files, delete_files, download_files, made_by_mlflow, read_description
 from pipelines.tracking.model_versions import (
     FINGERPRINT_TAG,
     OWNER_TAG,
@@ -166,9 +160,13 @@ class Registry:
         if the files of the version are not in the storage of MLflow."""
         stored = stored_export(folder, result)
         with self._connected() as client:
-            upload_export(client, version.source, folder, stored.path, version.uri)
             present = self._version(version.name, version.version) or version
-            self.set_version_tag(version, EXPORT_TAG + result.name, stored.model_dump_json())
+            if present.exports.get(result.name) == stored:
+                return  # an earlier attempt has added it, and its files may be in use
+            add_files(self.store, client, version.source, folder, stored.path, version.uri)
+            with self.store.locked("exports"):
+                present = self._version(version.name, version.version) or version
+                self.set_version_tag(version, EXPORT_TAG + result.name, stored.model_dump_json())
             if (earlier := present.exports.get(result.name)) is not None and earlier.folder != stored.folder:
                 delete_files(self.store, version.source, f"artifacts/{earlier.path}")
 

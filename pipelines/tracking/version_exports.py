@@ -31,4 +31,5 @@ def add_to_versions(
         for version in registry.versions_of_runs([run_id]):
             registry.add_export(version, folder, result)
     except (RegistryError, ModelFilesUnavailable) as error:
-        warn(f"the registered model does not have this export: {error}")
+        advice = "; repeat the export when this is resolved" if isinstance(error, RegistryError) else ""
+        warn(f"the registered model does not have this export: {error}{advice}")

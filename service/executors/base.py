@@ -40,6 +40,8 @@ class AttemptSpec:
             `pipelines.node_launcher`. 1 needs no launcher.
         devices: the devices that `assign` has given to it.
         gpu_type: type of its GPUs, as `capacity` names it after `GPU_TYPE`; None for any.
+        fetching_driver: the module, and its arguments after the attempt's folder, that an executor with
+            `fetches_orders` runs on the node, because it does not share the folder; empty if it does.
         start_until: time of the monotonic clock of this host after which the command must not be started any more, as
             another supervisor may have started it; None without a limit.
     """
@@ -54,6 +56,7 @@ class AttemptSpec:
     start_until: float | None = None
     num_nodes: int = 1
     gpu_type: str | None = None
+    fetching_driver: tuple[str, ...] = ()
 
     @property
     def resources_per_node(self) -> ResourceCounts:
@@ -110,6 +113,8 @@ class Executor(Protocol):
             raise RequirementsNotMet.
         is_bound_to_host: whether an attempt can be observed only on the host that started it. Then a supervisor on
             another host does not take over while such attempts are active. True if the attribute is missing.
+        fetches_orders: optional, whether attempts whose nodes share no disk with the service run below
+            `AttemptSpec.fetching_driver`.
     """
 
     is_bound_to_host: bool

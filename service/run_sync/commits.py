@@ -2,6 +2,7 @@
 
     jobs/JOB/ATTEMPT/commits/NUMBER    the state of the run folder, see `FolderState`; 0: the attempt starts from it
     jobs/JOB/ATTEMPT/pieces/TOKEN-N    content of files; no key is used twice
+    jobs/JOB/ATTEMPT/handover/...      see `service.run_sync.handover`
 
 A commit names all files and their pieces, and is written after the pieces. So whoever reads a commit sees a state in
 which the folder really was. Nothing is ever replaced by other content: a request that reaches the storage late, even
@@ -21,7 +22,10 @@ from pipelines.run_folder.layout import is_unfinished
 from service.storage.base import StorageError
 from service.storage.objects import ObjectMissing, ObjectStore
 
-_JOBS, _COMMITS, _PIECES = "jobs", "commits", "pieces"
+_JOBS, _COMMITS, _PIECES, _HANDOVER = "jobs", "commits", "pieces", "handover"
+ORDER = "order"
+"""Name of the object in a handover that is not needed any more once the attempt has started."""
+
 _PIECE = re.compile(r"(?P<attempt>[0-9]+)/pieces/(?P<token>[0-9a-f]{8})-(?P<number>[0-9]{8,})")
 
 
@@ -161,6 +165,9 @@ class JobObjects:
             name = key.removeprefix(self._prefix)
             if name in used:
                 return False
+            if name.split("/")[1:2] == [_HANDOVER]:
+                # A driver that wakes up late, of any attempt, must find the decisions.
+                return name.endswith(f"/{ORDER}")
             if not name.startswith(f"{attempt}/"):
                 return name.split("/")[0].isdigit() and int(name.split("/")[0]) < attempt
             found = _PIECE.fullmatch(name)
@@ -169,6 +176,10 @@ class JobObjects:
             return found["token"] != state.writer or int(found["number"]) < state.used_from
 
         self.store.delete([key for key in self.store.keys(self._prefix) if is_unused(key)])
+
+    def handover_prefix(self, attempt: int) -> str:
+        """Return the start of the keys of an attempt's handover."""
+        return f"{self._prefix}{attempt}/{_HANDOVER}/"
 
     def delete_all(self) -> None:
         """Delete all objects of the job. Raises StorageUnavailable."""

@@ -18,13 +18,18 @@ from pipelines.run_folder.layout import AttemptDir, RunDir
 from pipelines.run_folder.log_text import log_tail
 from service.child_process import python_command
 from service.executors.base import AttemptSpec, Executor, ExecutorUnavailable, Observation
+from service.executors.shim_contract import order_of
 from service.resources import NODES, ResourceCounts
 from service.run_sync.commits import JobObjects
+from service.run_sync.handover import Handover
+from service.run_sync.mirror import HandoverMirror
 from service.run_sync.opening import run_objects, run_storage_url, scratch_root
-from service.run_sync.order import KEPT, STORAGE_FAILED, NodeOrder
+from service.run_sync.order import KEPT, STORAGE_FAILED, NodeOrder, storage_variables
 from service.run_sync.transfer import AttemptTransfer
 from service.settings import Settings
 from service.storage.objects import ObjectStore
+
+FETCHING_DRIVER = "service.run_sync.ray_driver"
 
 
 def with_run_storage(executor: Executor, settings: Settings) -> Executor:
@@ -47,6 +52,7 @@ class SyncedExecutor:
         self._inner, self._settings, self._store = inner, settings, store
         self._scratch = scratch_root(settings)
         self.is_bound_to_host = getattr(inner, "is_bound_to_host", True)
+        self._fetches_orders = getattr(inner, "fetches_orders", False)
         self._transfers: dict[Path, AttemptTransfer] = {}
         self._stopped_at: dict[Path, float] = {}
 
@@ -67,11 +73,11 @@ class SyncedExecutor:
 
     def start(self, spec: AttemptSpec) -> None:
         """Start an attempt, or let its start be prepared: then it is pending for a while, and absent again."""
-        transfer = self._transfer(spec.folder)
+        transfer, on_node = self._transfer(spec.folder), self._on_node(spec)
         if transfer.is_published:
-            self._inner.start(self._on_node(spec))
+            self._inner.start(on_node)
         else:
-            transfer.publish()
+            transfer.publish(order_of(on_node, None))
 
     def poll(self, folder: Path) -> Observation:
         transfer = self._transfer(folder)
@@ -93,6 +99,8 @@ class SyncedExecutor:
             return Observation("exited", ending.code, ending.ran_out_of_memory)
         if seen.exit_code == STORAGE_FAILED:
             self._write_failure(folder)
+        if seen.kind == "absent" and transfer.is_withdrawn:
+            return Observation("lost", reason="it was withdrawn before it ran")
         return seen
 
     def stop(self, folder: Path, *, kill: bool = False) -> None:
@@ -101,6 +109,7 @@ class SyncedExecutor:
         if transfer.is_publishing:
             transfer.is_abandoned = True
             return
+        transfer.withdraw()
         if kill and self._may_push(folder):
             return
         self._stopped_at.setdefault(folder, time.monotonic())
@@ -109,6 +118,8 @@ class SyncedExecutor:
     def sweep(self, folder: Path) -> bool:
         node_folder = self._node_folder(folder)
         if self._may_push(folder) and self._inner.poll(node_folder).kind == "alive":
+            return False
+        if self._fetches_orders and not self._transfer(folder).withdraw():
             return False
         if not self._inner.sweep(node_folder):
             return False
@@ -148,7 +159,10 @@ class SyncedExecutor:
     def _transfer(self, folder: Path) -> AttemptTransfer:
         if folder not in self._transfers:
             run_folder, attempt = _parts(folder)
-            self._transfers[folder] = AttemptTransfer(run_folder, JobObjects(self._store, run_folder.name), attempt)
+            objects, mirror = JobObjects(self._store, run_folder.name), None
+            if self._fetches_orders:
+                mirror = HandoverMirror(Handover(objects, attempt), self._node_folder(folder))
+            self._transfers[folder] = AttemptTransfer(run_folder, objects, attempt, mirror)
         return self._transfers[folder]
 
     def _node_folder(self, folder: Path) -> Path:
@@ -171,17 +185,21 @@ class SyncedExecutor:
         def moved(text: str) -> str:
             return text.replace(str(run_folder), str(scratch))
 
+        # A driver that fetches its order reaches the storage already, so that the order needs no credentials of it.
+        fetches = self._fetches_orders
         return replace(
             spec,
             folder=node_folder,
             command=(*python_command("service.run_sync.node"), *map(moved, spec.command)),
             environment={
                 **{name: moved(text) for name, text in spec.environment.items()},
-                **order.variables(os.environ),
+                **order.variables(),
+                **({} if fetches else storage_variables(os.environ)),
             },
             cwd=node_folder,
             # The shim counts from the same moment, and the command itself has no more time than before.
             grace_s=spec.grace_s + push_timeout_s,
+            fetching_driver=(FETCHING_DRIVER, order.to_json()) if fetches else (),
         )
 
     def _write_failure(self, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 An executor starts it in place of the command (`service.run_sync.executor`), below a shim, with a `NodeOrder` in the
 environment. It restores the run folder in a scratch folder, runs the command there as a shim does, and pushes what
-changes. After the command it stores what is not stored yet, exit.json last, and removes the scratch folder. If that is
+changes. After the command it stores what is not stored yet, exit.json last, and empties the scratch folder. If that is
 impossible in time, it exits with `STORAGE_FAILED`, and the scratch folder stays.
 
 Its output is in the log of the attempt. SIGTERM is passed on to the command, which is killed after the grace period.
@@ -50,13 +50,24 @@ def main() -> int:
     pushes = PushLoop(pusher)
     code, ran_out_of_memory = _run(order, environment, pushes)
     ending = AttemptExit(code=code, ended=time.time(), ran_out_of_memory=ran_out_of_memory)
-    ending.write(AttemptDir(RunDir.of(order.folder).attempt(order.attempt)).exit_json)
-    if (problem := pushes.finish(order.push_timeout_s)) is not None:
+    # An executor whose disk this is would take a file there for that of the shim, which has not ended yet.
+    exit_json = AttemptDir(RunDir.of(order.folder).attempt(order.attempt)).exit_json.relative_to(order.folder)
+    last = (exit_json.as_posix(), ending.to_json().encode())
+    if (problem := pushes.finish(order.push_timeout_s, last)) is not None:
         (order.folder / KEPT).touch()
         log.error("files were not stored within %g s, and stay in %s: %s", order.push_timeout_s, order.folder, problem)
         return STORAGE_FAILED
-    remove_folder(order.folder)
+    _empty(order.folder)
     return code if code >= 0 else 128 - code
+
+
+def _empty(scratch: Path) -> None:
+    """Remove everything but the folder of the attempt: run.json there shows that the shim still runs."""
+    for path in scratch.iterdir():
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+        elif path != RunDir.of(scratch).attempts:
+            remove_folder(path)
 
 
 def _restored(order: NodeOrder) -> FolderPusher | None:

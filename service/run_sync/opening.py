@@ -37,8 +37,10 @@ def run_objects(settings: Settings) -> ObjectStore | None:
 
 
 def scratch_root(settings: Settings) -> Path:
-    """Return the folder in which attempts work on their nodes."""
-    return settings.run_scratch or settings.root / ".scratch"
+    """Return the folder in which attempts work on their nodes, which those of no other root do; raises OSError."""
+    if settings.run_scratch is None:
+        return settings.root / ".scratch"
+    return settings.run_scratch / _id_of_root(settings.root)
 
 
 def _id_of_root(root: Path) -> str:

@@ -44,15 +44,18 @@ class NodeOrder:
     def folder(self) -> Path:
         return Path(self.run_folder)
 
-    def variables(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Return the variables of the node's process, with the credentials of the storage.
+    def to_json(self) -> str:
+        """Return it as text, which contains no secret."""
+        return json.dumps(asdict(self))
 
-        These are the variables of the service that start with `AWS_`, unless variables that start with
-        `PYRAMIDION_NODE_AWS_` replace them: a node deletes nothing, and needs fewer permissions.
-        """
-        of_service = {_VARIABLES + name: text for name, text in environ.items() if name.startswith(_AWS)}
-        of_nodes = {name: text for name, text in environ.items() if name.startswith(_VARIABLES + _AWS)}
-        return {**of_service, **of_nodes, _ORDER: json.dumps(asdict(self))}
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the order of a text of `to_json`."""
+        return cls(**json.loads(text))
+
+    def variables(self) -> dict[str, str]:
+        """Return the variables of the node's process, which also needs those of the storage."""
+        return {_ORDER: self.to_json()}
 
     @classmethod
     def take(cls) -> tuple[Self, dict[str, str]]:
@@ -60,8 +63,18 @@ class NodeOrder:
 
         Afterward the environment of this process has the variables by which clients of the storage are configured.
         """
-        order = cls(**json.loads(os.environ.pop(_ORDER)))
+        order = cls.parse(os.environ.pop(_ORDER))
         command = {name: text for name, text in os.environ.items() if not name.startswith(_VARIABLES)}
         for name in [name for name in os.environ if name.startswith(_VARIABLES)]:
             os.environ[name.removeprefix(_VARIABLES)] = os.environ.pop(name)
         return order, command
+
+
+def storage_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which the process of a node reaches the storage, with their credentials.
+
+    They are those of an environment that start with `AWS_`, unless variables that start with `PYRAMIDION_NODE_AWS_`
+    replace them: a node deletes nothing, and needs fewer permissions.
+    """
+    of_all = {_VARIABLES + name: text for name, text in environ.items() if name.startswith(_AWS)}
+    return of_all | {name: text for name, text in environ.items() if name.startswith(_VARIABLES + _AWS)}

@@ -156,6 +156,11 @@ class FolderPusher:
         self._store_next(_Next(content, state, {**remaining, **growing}, stored))
         return True
 
+    def push_last(self, path: str, content: bytes) -> None:
+        """Store a commit with a file that is not in the folder; raises as `commit`."""
+        file = store_file(self._objects, self._attempt, self._token, self._numbers, io.BytesIO(content))
+        self.commit(Stored({path: file}, {}, []))
+
     def _store_next(self, following: _Next) -> None:
         self._next = following
         self._objects.put_commit(self._attempt, self._number + 1, following.content)

@@ -35,8 +35,12 @@ class PushLoop:
     def start(self) -> None:
         self._thread.start()
 
-    def finish(self, timeout_s: float) -> str | None:
+    def finish(self, timeout_s: float, last: tuple[str, bytes] | None = None) -> str | None:
         """Store everything that is not stored yet; the folder does not change any more.
+
+        Args:
+            timeout_s: time after which this method gives up.
+            last: path and content of a file that is not in the folder, and is stored after everything else.
 
         Returns:
             None, or the reason why some files are still not stored after `timeout_s`.
@@ -46,7 +50,7 @@ class PushLoop:
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         while not self._thread.is_alive():
-            if self._succeeds(lambda: self._push_all(deadline)):
+            if self._succeeds(lambda: self._push_all(deadline, last)):
                 return None
             if time.monotonic() + pause_s > deadline:
                 break
@@ -84,13 +88,15 @@ class PushLoop:
         if self._upload is None and (changes := self._pusher.find()):
             self._upload = self._in_thread(changes)
 
-    def _push_all(self, deadline: float) -> None:
+    def _push_all(self, deadline: float, last: tuple[str, bytes] | None) -> None:
         if self._upload is not None:
             upload, self._upload = self._upload, None
             self._stored = upload.result(max(0.0, deadline - time.monotonic()))
         self._commit_stored()
         while not self._pusher.push():
             pass
+        if last is not None:
+            self._pusher.push_last(*last)
 
     def _commit_stored(self) -> None:
         self._pusher.commit(self._stored)

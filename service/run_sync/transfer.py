@@ -5,7 +5,10 @@ import threading
 import time
 from pathlib import Path
 
+from service.executors.shim_contract import Order
 from service.run_sync.commits import JobObjects
+from service.run_sync.handover import Decision
+from service.run_sync.mirror import HandoverMirror
 from service.run_sync.pull import FolderPuller
 from service.run_sync.starting import publish_start
 from service.storage.base import StorageError
@@ -22,6 +25,12 @@ log = logging.getLogger(__name__)
 class AttemptTransfer:
     """Follows one attempt until `stop`.
 
+    Args:
+        run_folder: of the service.
+        objects: of the job.
+        attempt: number of the attempt.
+        mirror: of its handover; None if its folder reaches the node otherwise.
+
     Attributes:
         problem: why the storage, or the run folder, cannot be used at the moment; None if it can.
         is_published: whether the state from which the attempt starts is known to be stored.
@@ -29,13 +38,15 @@ class AttemptTransfer:
         ended_at: the time, by the monotonic clock, from which on the attempt has ended; None while it runs.
     """
 
-    def __init__(self, run_folder: Path, objects: JobObjects, attempt: int) -> None:
-        self._run_folder, self._objects, self._attempt = run_folder, objects, attempt
+    def __init__(
+        self, run_folder: Path, objects: JobObjects, attempt: int, mirror: HandoverMirror | None = None
+    ) -> None:
+        self._run_folder, self._objects, self._attempt, self._mirror = run_folder, objects, attempt, mirror
         self._puller = FolderPuller(run_folder, objects, attempt)
         self.problem: str | None = None
         self.is_published = self.is_abandoned = False
         self.ended_at: float | None = None
-        self._publishes = False
+        self._order: Order | None = None
         self._pulled_at = -1.0
         self._delete_at = time.monotonic() + DELETE_EVERY_S
         self._wakes, self._ends = threading.Event(), threading.Event()
@@ -43,17 +54,33 @@ class AttemptTransfer:
 
     @property
     def is_publishing(self) -> bool:
-        return self._publishes and not self.is_published and not self.is_abandoned
+        return self._order is not None and not self.is_published and not self.is_abandoned
 
     @property
     def has_everything(self) -> bool:
         """True if everything that was stored before the end of the attempt has been pulled."""
         return self.ended_at is not None and self._pulled_at >= self.ended_at
 
-    def publish(self) -> None:
-        """Store the state from which the attempt starts, as soon as possible."""
-        self._publishes = True
+    @property
+    def is_withdrawn(self) -> bool:
+        """True if no driver will run the attempt."""
+        return self._mirror is not None and self._mirror.decision is Decision.WITHDRAWN
+
+    def publish(self, order: Order) -> None:
+        """Store the state from which the attempt starts, and its order for the mirror, as soon as possible."""
+        self._order = order
         self._wakes.set()
+
+    def withdraw(self) -> bool:
+        """Let no driver run the attempt any more; return True once it is known whether one does.
+
+        Then the inner executor knows it, too.
+        """
+        if self._mirror is None or self.is_abandoned:
+            return True
+        self._mirror.withdraws = True
+        self._wakes.set()
+        return self._mirror.is_decided
 
     def end(self) -> None:
         """Pull once more, because the attempt has ended."""
@@ -86,10 +113,19 @@ class AttemptTransfer:
     def _step(self) -> None:
         if self.is_publishing:
             publish_start(self._run_folder, self._objects, self._attempt)
+            if self._mirror is not None:
+                assert self._order is not None
+                self._mirror.publish(self._order)
             self.is_published = True
             return
         started = time.monotonic()
-        self._puller.pull()
+        if self._mirror is None:
+            self._puller.pull()
+        else:
+            self._mirror.follow()
+            # An attempt that stores nothing new may have ended.
+            if self._mirror.decision is Decision.TAKEN and not self._puller.pull():
+                self._mirror.find_ending()
         self._pulled_at = started
         if started >= self._delete_at:
             self._delete_at = started + DELETE_EVERY_S

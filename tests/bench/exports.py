@@ -1,10 +1,10 @@
-"""Export models of several backbones with three heads, and print the tables of docs/export.md.
+"""Export models of several backbones with four heads, and print the tables of docs/export.md.
 
-One model per backbone has a dense detector, a two-stage detector and a classification, and is trained on BCCD. Its
-exports are scored on val and test beside torch in float32; the decision of the gate is that of `pyramidion export`.
-Times are those of graphs cut to one head, beside torch with that head alone, in turns.
+One model per backbone has two dense detectors, a two-stage detector and a classification, and is trained on BCCD. Its
+exports are scored on val and test beside torch in float32, as `pyramidion export --test` does. Times are those of
+graphs cut to one head, beside torch with that head alone, in turns.
 
-Finished runs and exports are reused, and a stopped run is resumed.
+Finished runs and exports are reused, and a stopped run is resumed. The tables of each backbone are written at its end.
 """
 
 import argparse
@@ -31,6 +31,7 @@ VARIANTS: Sequence[tuple[RuntimeName, VariantPrecision]] = (
 CELLS = {"levels": ["p3", "p4", "p5"], "score_threshold": 0.02}
 TASKS: Mapping[str, Mapping[str, Any]] = {
     "fcos": {"head": "fcos", **CELLS, "num_convs": 2, "range_scale": 6, "center_sampling_radius": 0.75},
+    "retinanet": {"head": "retinanet", **CELLS, "num_convs": 2, "anchor_scale": 1.5},
     "faster_rcnn": {"head": "faster_rcnn", **CELLS, "anchor_scale": 1.5, "roi_levels": ["p3", "p4"]},
     "subtype": {"head": "multilabel", "level": "c5", "pool": "avgmax", "class_weights": "balanced", "weight": 0.1},
 }
@@ -53,6 +54,7 @@ def document_of(backbone: str, epochs: int) -> Document:
         "model.select.metric": "val/fcos/AP",
         "data.sources.bccd.labels": [{**boxes, "tasks": detectors}, names],
         "data.image_size": list(IMAGE_SIZE),
+        "evaluation.plots": False,
         "tracking": None,
     }
     for name, value in changes.items():
@@ -91,43 +93,22 @@ class Exported:
         from pipelines.export.variants import ExportRequest, export_variant
         from pipelines.preflight import Places
         from pipelines.run.export_run import load_source
+        from pipelines.run.folder_setup import locked
         from pipelines.run.saved_run import load_document
         from pipelines.run_folder.exports_layout import ExportsDir
         from pipelines.runtimes.variant import read_variant
 
-        self.source = load_source(*load_document(folder), Places((find_bccd().parent,), ()))
+        run_dir, job = load_document(folder)
+        self.source = load_source(run_dir, job, Places((find_bccd().parent,), ()))
         self.exports = ExportsDir.of(folder)
         self.variants: dict[str, ExportedVariant] = {}
-        for runtime, precision in VARIANTS:
-            target = self.exports.variant(f"{runtime}-{precision}")
-            if not target.description.is_file():
-                print(f"== {folder.name}: {runtime}-{precision}", flush=True)
-                export_variant(self.source, ExportRequest(runtime, precision), self.exports)
-            self.variants[f"{runtime}-{precision}"] = read_variant(target.path)
-
-    def quality(self, split: str) -> dict[str, dict[str, float | None]]:
-        """Return the main metric by task, of torch and of each export."""
-        from pipelines.evaluation.conditions import main_metrics
-        from pipelines.export.evaluation import score_networks
-        from pipelines.runtimes.variant import load_variant
-
-        names = {task: f"{split}/{task}/{metric}" for task, metric in main_metrics(self.source.job.model).items()}
-        if split == "val":
-            pairs = {name: variant.metrics for name, variant in self.variants.items()}
-            first = next(iter(pairs.values()))
-            found = {"torch": {task: first[key].torch for task, key in names.items()}}
-            return found | {
-                name: {task: own[key].variant for task, key in names.items()} for name, own in pairs.items()
-            }
-        networks = {name: load_variant(self.exports.variant(name).path, threads=1) for name in self.variants}
-        source = self.source
-        scored = score_networks(
-            [source.network, *networks.values()], source.job.model, source.index, source.data, "test"
-        )
-        return {
-            name: {task: own[key] for task, key in names.items()}
-            for name, own in zip(("torch", *networks), scored, strict=True)
-        }
+        with locked(run_dir):
+            for runtime, precision in VARIANTS:
+                target = self.exports.variant(f"{runtime}-{precision}")
+                if not target.description.is_file():
+                    print(f"== {folder.name}: {runtime}-{precision}", flush=True)
+                    export_variant(self.source, ExportRequest(runtime, precision, test=True), self.exports)
+                self.variants[f"{runtime}-{precision}"] = read_variant(target.path)
 
     def times(self, task: str, size_hw: tuple[int, int], rounds: int) -> dict[str, float]:
         """Return the median seconds of one image of a model with one head, in torch and in each export."""
@@ -180,46 +161,45 @@ def cut_graph(source: Path, target: Path, task: str) -> None:
     openvino.save_model(part, target, compress_to_fp16=False)
 
 
-def quality_table(models: Mapping[str, Exported], split: str) -> str:
+def quality_table(exported: Exported, split: str) -> str:
     """Return the main metric of each task in torch and in each export."""
+    from pipelines.evaluation.conditions import main_metrics
+
     rows = {}
-    for backbone, exported in models.items():
-        by_name = exported.quality(split)
-        for task in TASKS:
-            reference = by_name["torch"][task]
-            rows[f"{backbone}, {task}"] = [figure(by_name[name][task], reference) for name in by_name]
-    return markdown(f"Quality on {split}", ["torch", *models[backbone].variants], rows)
+    for task, metric in main_metrics(exported.source.job.model).items():
+        pairs = [variant.metrics[f"{split}/{task}/{metric}"] for variant in exported.variants.values()]
+        torch = pairs[0].torch
+        rows[task] = [figure(value, torch) for value in (torch, *(pair.variant for pair in pairs))]
+    return markdown(f"Quality on {split}", ["torch", *exported.variants], rows)
 
 
-def gate_table(models: Mapping[str, Exported]) -> str:
+def gate_table(exported: Exported) -> str:
     """Return parity, size and decision of each export."""
+    from pipelines.export.report import differences_text
+
     rows = {}
-    for backbone, exported in models.items():
-        for name, variant in exported.variants.items():
-            parity = variant.parity
-            differences = "" if parity is None else f"{parity.scores:.1e}, {parity.boxes_px:.4f} px"
-            decision = variant.reason or "passed"
-            rows[f"{backbone}, {name}"] = [differences, f"{variant.size_bytes / 1e6:.1f} MB", decision]
-    return markdown("Gate", ["scores and boxes differ by at most", "size", "decision"], rows)
+    for name, variant in exported.variants.items():
+        differences = "" if variant.parity is None else differences_text(variant.parity)
+        rows[name] = [differences, f"{variant.size_bytes / 1e6:.1f} MB", variant.reason or "passed"]
+    return markdown("Gate", ["differences from torch of at most", "size", "decision"], rows)
 
 
-def time_table(models: Mapping[str, Exported], size_hw: tuple[int, int], rounds: int) -> str:
+def time_table(exported: Exported, size_hw: tuple[int, int], rounds: int) -> str:
     """Return the times of one image of one size."""
     rows = {}
-    for backbone, exported in models.items():
-        for task in TASKS:
-            found = exported.times(task, size_hw, rounds)
-            own = [speed(found["torch"], found[name]) for name in exported.variants]
-            rows[f"{backbone}, {task}"] = [f"{1000 * found['torch']:.1f}", *own]
+    for task in exported.source.job.model.tasks:
+        found = exported.times(task, size_hw, rounds)
+        own = [speed(found["torch"], found[name]) for name in exported.variants]
+        rows[task] = [f"{1000 * found['torch']:.1f}", *own]
     title = f"Milliseconds for one image of {size_hw[1]} x {size_hw[0]}, and how many times as fast as torch"
     return markdown(title, ["torch", *exported.variants], rows)
 
 
 def main() -> None:
-    """Run the missing trainings and exports, then print and write the tables."""
+    """Run the missing trainings and exports, then print and write the tables, one backbone after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbones", nargs="+", choices=BACKBONES, default=list(BACKBONES))
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of trainings that have not started")
     parser.add_argument("--rounds", type=int, default=15, help="number of measurements of each time")
     parser.add_argument("--out", type=Path, default=BENCH_DIR / "exports")
     options = parser.parse_args()
@@ -227,16 +207,17 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     out: Path = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    for backbone in options.backbones:
-        execute(training(backbone, options.epochs, out), out)
     import torch
 
     torch.set_num_threads(1)
-    models = {backbone: Exported(out / backbone) for backbone in options.backbones}
-    parts = [f"{hardware()}; one thread, one image at a time; {options.epochs} epochs.\n", gate_table(models)]
-    parts += [quality_table(models, split) for split in ("val", "test")]
-    parts += [time_table(models, size_hw, options.rounds) for size_hw in (IMAGE_SIZE, (512, 512))]
-    report(parts, out / "exports.md")
+    for backbone in options.backbones:
+        execute(training(backbone, options.epochs, out), out)
+        exported = Exported(out / backbone)
+        epochs = exported.source.job.trainer.max_epochs
+        parts = [f"## {backbone}\n\n{hardware()}; one thread, one image at a time; {epochs} epochs.\n"]
+        parts += [gate_table(exported), *(quality_table(exported, split) for split in ("val", "test"))]
+        parts += [time_table(exported, size_hw, options.rounds) for size_hw in (IMAGE_SIZE, (512, 512))]
+        report(parts, out / f"{backbone}.md")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def test_classes_and_embeddings_of_images_are_compared_by_number() -> None:
     found = Differences()
     found.add(ClassPrediction(torch.tensor([0.25, 0.75])), ClassPrediction(torch.tensor([0.5, 0.5])))
     found.add(EmbeddingPrediction(torch.tensor([1.0, 0.0])), EmbeddingPrediction(torch.tensor([0.5, 0.0])))
-    assert (found.scores, found.embeddings) == (0.25, 0.5)
+    assert (found.scores, found.boxes_px, found.embeddings) == (0.25, None, 0.5)
 
 
 def test_labeled_box_has_the_embedding_of_the_detection_that_overlaps_it_most() -> None:

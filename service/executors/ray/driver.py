@@ -26,7 +26,11 @@ START_S = 60.0
 def main() -> int:
     """Run the attempt; return 0 once exit.json is written, or if the order was withdrawn, and SWEPT if it was lost."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    folder = Path(sys.argv[1])
+    return run_order(Path(sys.argv[1]))
+
+
+def run_order(folder: Path) -> int:
+    """Take the order in a folder and run it; return as `main`."""
     file = OrderFile(folder)
     try:
         spec = file.take(visible_devices())

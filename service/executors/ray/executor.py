@@ -1,8 +1,8 @@
-"""The executor `ray`: each attempt is a job of a Ray cluster whose nodes share the folder of the service.
+"""The executor `ray`: each attempt is a job of a Ray cluster.
 
 The queue stays in the database: an attempt is submitted only when it fits. On its node, `driver` runs it with the local
 executor, so the files of an attempt are the same as everywhere. They decide: Ray's states only matter while exit.json
-is missing.
+is missing. The nodes share them with the service, or `service.run_sync` keeps those beside the service up to date.
 """
 
 import importlib.util
@@ -39,6 +39,7 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
+DRIVER, GROUP_DRIVER, KILLER = (f"{__package__}.{name}" for name in ("driver", "group_driver", "killer"))
 NODE_LABEL = "ray.io/node-id"
 MAX_CHOICES = 20
 """Number of nodes among which Ray chooses one for the driver of an attempt on several nodes."""
@@ -55,6 +56,7 @@ class RayExecutor:
     """
 
     is_bound_to_host = False
+    fetches_orders = True
 
     def __init__(self, cluster: RayCluster, grace_s: float) -> None:
         self._cluster, self._grace_s = cluster, grace_s
@@ -135,7 +137,8 @@ class RayExecutor:
             more: dict[str, Any] = {"entrypoint_num_cpus": cpus, "entrypoint_num_gpus": gpus}
             if spec.gpu_type is not None:
                 more["entrypoint_label_selector"] = {GPU_LABEL: spec.gpu_type}
-            entrypoint = _entrypoint("driver", folder, mark)
+            module, *words = spec.fetching_driver or (DRIVER,)
+            entrypoint = _entrypoint(module, folder, mark, *words)
         else:
             # The workers get the resources, and import this package. Without a selector, Ray chooses the head.
             more = {
@@ -143,8 +146,8 @@ class RayExecutor:
                 "entrypoint_label_selector": {NODE_LABEL: f"in({','.join(self._ids_of_nodes()[:MAX_CHOICES])})"},
             }
             variables |= _python_variables()
-            words = (str(spec.num_nodes), str(cpus), str(gpus), *([spec.gpu_type] if spec.gpu_type else []))
-            entrypoint = _entrypoint("group_driver", folder, mark, *words)
+            words = [str(spec.num_nodes), str(cpus), str(gpus), *([spec.gpu_type] if spec.gpu_type else [])]
+            entrypoint = _entrypoint(GROUP_DRIVER, folder, mark, *words)
         metadata = {FOLDER_KEY: str(folder)}
         self._cluster.submit(name, entrypoint, metadata=metadata, runtime_env={"env_vars": variables}, **more)
 
@@ -262,7 +265,7 @@ class RayExecutor:
         if killer is None:
             self._cluster.submit(
                 name,
-                _entrypoint("killer", place.folder),
+                _entrypoint(KILLER, place.folder),
                 entrypoint_num_cpus=0,
                 entrypoint_label_selector={NODE_LABEL: place.node_id},
                 metadata={FOLDER_KEY: str(job.folder)},
@@ -277,7 +280,7 @@ def _python_variables() -> dict[str, str]:
 
 
 def _entrypoint(module: str, folder: Path, more: Mapping[str, str] | None = None, *words: str) -> str:
-    """Return the shell command of a job that runs a module of this folder on an attempt.
+    """Return the shell command of a job that runs a module on an attempt.
 
     Args:
         module: its name.
@@ -286,5 +289,5 @@ def _entrypoint(module: str, folder: Path, more: Mapping[str, str] | None = None
         words: further arguments.
     """
     variables = [f"{name}={text}" for name, text in {**(more or {}), **_python_variables()}.items()]
-    command = python_command(f"service.executors.ray.{module}", str(folder), *words)
+    command = python_command(module, str(folder), *words)
     return "exec " + shlex.join(["env", *variables, *command])

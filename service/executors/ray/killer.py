@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.run_folder.attempt_files import ShimProcess
 from service.executors.local import LocalExecutor
-from service.executors.shim_contract import claim
+from service.executors.shim_contract import claim, remove_orders
 
 SHIM_S = 5.0
 """Time that a shim has to kill its tree and to record the end."""
@@ -23,9 +23,10 @@ def main() -> int:
         time.sleep(LOOK_S)
     while not executor.sweep(folder):
         time.sleep(LOOK_S)
-    # A shim that starts later exits at once.
     with suppress(OSError):
+        # A shim that starts later exits at once.
         claim(folder, ShimProcess())
+        remove_orders(folder)
     return 0
 
 

@@ -42,11 +42,14 @@ def local_cluster(settings: Settings) -> Engine:
     port = _unused_ports(1)[0]
     has_choice = any(name in os.environ for name in (AUTH_MODE, TOKEN, TOKEN_PATH))
     token = {} if has_choice else {AUTH_MODE: "token", TOKEN: secrets.token_hex(32)}
+    # Drivers fetch the orders of their attempts from the storage.
+    has_storage = settings.run_storage is not None
+    storage = {name: text for name, text in os.environ.items() if has_storage and name.startswith("AWS_")}
     return Engine(
         "Ray",
         python_command("service.executors.ray.local_cluster", str(port)),
         {"ray_address": f"http://{LOOPBACK}:{port}"},
-        {**ENVIRONMENT, **token},
+        {**ENVIRONMENT, **token, **storage},
     )
 
 

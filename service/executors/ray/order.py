@@ -38,6 +38,13 @@ class OrderFile:
         """Write the order of an attempt; raises OSError."""
         write_order(self.folder, order_of(spec, None))
 
+    def mark(self, *, is_taken: bool) -> None:
+        """Let the folder show the state of an order that nodes find elsewhere; raises OSError."""
+        path = self._taken if is_taken else order_path(self.folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The file may be there with content, which remains.
+        path.touch(mode=0o600)
+
     def take(self, devices: tuple[str, ...]) -> AttemptSpec | None:
         """Return the attempt, which nobody else can start any more; None if it was taken or withdrawn before.
 

@@ -16,6 +16,8 @@ FOLDER_KEY = ATTEMPT_DIR_VARIABLE
 KILL_SUFFIX = "-kill"
 SWEPT = 3
 """Exit code of a driver that has killed the remaining processes of its attempt, because its shim was killed."""
+NO_ORDER = 4
+"""Exit code of a driver that could not fetch the order of its attempt, and has written the reason to its log."""
 END_SLACK_S = 5.0
 """Time that a shim has, beyond the grace period, to write exit.json after its driver has ended."""
 ISOLATED_S = 65.0
@@ -133,6 +135,8 @@ def observed(progress: AttemptProgress, job: RayJob | None, silent_s: float, gra
         # Without its order, the job can never run its attempt.
         return Observation("alive" if job.state is RayState.RUNNING else "lost")
     if not progress.has_started:
+        if job.exit_code == NO_ORDER:
+            return Observation("lost", reason=job.message.rstrip().rpartition("\n")[2])
         # Ray has given up before a driver ran, which is no failure of the attempt.
         return Observation("absent" if progress.is_ordered else "lost")
     if job.is_swept:

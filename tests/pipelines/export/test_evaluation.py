@@ -12,7 +12,7 @@ from pipelines.export.parity import PaddedNetwork, ParityMeter
 from pipelines.export.report import export_metrics, result_lines, write_report
 from pipelines.export.variants import ExportSource
 from pipelines.run_folder.exports_layout import ExportsDir
-from pipelines.spec.exported_variant import ExportedVariant, Gate, Latency, MetricPair
+from pipelines.spec.exported_variant import ExportedVariant, Gate, Latency, MetricPair, Parity
 
 
 def test_two_networks_that_are_equal_have_equal_scores_and_no_differences(source: ExportSource) -> None:
@@ -23,6 +23,7 @@ def test_two_networks_that_are_equal_have_equal_scores_and_no_differences(source
     assert set(first) >= {"val/shapes/AP", "val/scene/mAP"}
     parity = meter.result
     assert (parity.num_images, parity.scores, parity.boxes_px, parity.missing_detections) == (6, 0, 0, 0)
+    assert parity.embeddings is None, "the model has none"
 
 
 def test_network_of_padded_images_predicts_what_a_graph_of_one_size_is_compared_with(source: ExportSource) -> None:
@@ -94,9 +95,13 @@ def test_metrics_of_an_export_have_its_name(variant: ExportedVariant) -> None:
 
 
 def test_printed_result_compares_the_export_with_torch(variant: ExportedVariant) -> None:
-    assert list(result_lines(variant.model, variant.result)) == [
+    variant.metrics["test/shapes/AP"] = MetricPair(torch=0.4, variant=0.3)
+    parity = Parity(num_images=6, scores=2e-6, boxes_px=None, embeddings=None, missing_detections=0)
+    assert list(result_lines(variant.model, variant.result.model_copy(update={"parity": parity}))) == [
         "val/shapes/AP: torch float32 0.5000, onnxruntime-fp32 0.2500",
         "val/scene/mAP: torch float32 undefined, onnxruntime-fp32 undefined",
+        "test/shapes/AP: torch float32 0.4000, onnxruntime-fp32 0.3000",
+        "largest differences from torch on 6 images of val: scores 2.0e-06",
         "one image of 96 x 96 with 1 threads: torch 20.0 ms, onnxruntime-fp32 5.0 ms, 4.0 times as fast",
         "2.0 MB; is not served",
     ]

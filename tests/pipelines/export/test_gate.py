@@ -61,5 +61,10 @@ def test_float32_that_is_not_exact_is_refused(model: ModelSpec, field: str, valu
     assert text in gate.reasons[0]
 
 
+def test_what_a_model_does_not_predict_is_not_compared(model: ModelSpec) -> None:
+    parity = EXACT.model_copy(update={"boxes_px": None, "embeddings": None})
+    assert decide(model, metrics((0.5, 0.5)), parity, 0.005).is_passed
+
+
 def test_integers_may_fall_further_than_floats() -> None:
     assert MAX_DROP == {"fp32": 0.005, "bf16": 0.005, "int8": 0.01}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.base.errors import RegistryError
 from pipelines.data.dataset.index import build_index
 from pipelines.inference.export import export_model
 from pipelines.model import build_model
@@ -18,6 +19,8 @@ from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
 from pipelines.tracking.model_files import ModelFiles
 from pipelines.tracking.registry import Registry
 from service.predictor.loading import PredictorLoader
+from tests.channel_means import write_channel_means
+from tests.unused_ports import unused_ports
 
 
 @pytest.mark.integration
@@ -56,3 +59,31 @@ def test_version_is_exported_evaluated_and_then_computed_by_the_export(
     export_version(spec, run_dir, [demo_root.parent])
     assert json.loads(run_dir.result.read_text()) == result
     assert ExportsDir.of(run_dir.path).variant("onnxruntime-fp32").description.stat().st_mtime_ns == written
+
+
+def test_registry_that_does_not_answer_after_the_evaluation_keeps_the_export_for_the_next_attempt(
+    scene_job: JobSpec, scene_model: Path, mlflow_runs_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RUNS_ROOT_VARIABLE, str(mlflow_runs_root))
+    spec, run_dir = VersionExportSpec(to="onnx", model="outage", version=1), RunDir.of(tmp_path / "job")
+    folder = ExportsDir.of(run_dir.path).variant("onnxruntime-fp32")
+    variant = write_channel_means(folder.path, scene_job, model=scene_model)
+    (port,) = unused_ports(1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    message = "onnxruntime-fp32 is complete, but outage, version 1, does not have it: MLflow at http://127.0.0.1:"
+    with pytest.raises(RegistryError, match=f"{message}.*; another attempt of this job only adds it"):
+        export_version(spec, run_dir, [])
+    assert not run_dir.result.exists()
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    store = find_store(mlflow_runs_root)
+    registry, client = Registry(store), connect(store)
+    run_id = client.create_run(find_experiment(client, store, "tests")).info.run_id
+    select = SelectSpec(metric="val/scene/mAP")
+    registry.register(scene_model, name="outage", run_id=run_id, metrics={}, select=select, val_fingerprint="1")
+    export_version(spec, run_dir, [])
+    version = registry.version("outage", 1)
+    assert version is not None
+    assert version.exports["onnxruntime-fp32"].result == variant.result
+    assert run_dir.result.is_file()

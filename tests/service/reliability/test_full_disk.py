@@ -1,10 +1,7 @@
 """A full disk of the database: nothing is accepted, nothing is lost, and everything continues when there is space."""
 
 import io
-import os
 import shutil
-import subprocess
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +16,7 @@ from tests.postgres import PostgresServer, create_database
 from tests.service.dataset_archives import write_dataset, zipped
 from tests.service.dataset_requests import checked, upload
 from tests.service.reliability.cluster import SCRIPT, Cluster
+from tests.small_disk import fill, small_disk
 
 pytestmark = pytest.mark.reliability
 
@@ -27,28 +25,8 @@ SIZES = {"sqlite": "4m", "postgresql": "120m", "uploads": "64m"}
 
 @pytest.fixture
 def disk(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A small disk of its own, in a folder that the user of the server can reach."""
-    disk = Path(tempfile.mkdtemp(prefix="pyramidion-disk-"))
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZES[request.param]},mode=755", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        disk.rmdir()
-        pytest.skip("only root may mount a file system, if the container allows it")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
-    disk.rmdir()
-
-
-def fill(disk: Path) -> Path:
-    """Write a file until the disk is full."""
-    path = disk / "filler"
-    with path.open("wb", buffering=0) as file:
-        for size in (1 << 20, 1 << 12, 1):
-            try:
-                while file.write(bytes(size)) == size:
-                    pass
-            except OSError:
-                continue
-    return path
+    with small_disk(SIZES[request.param]) as disk:
+        yield disk
 
 
 @pytest.mark.parametrize("disk", ["sqlite"], indirect=True)

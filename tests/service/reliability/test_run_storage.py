@@ -77,6 +77,8 @@ def test_attempt_resumes_on_another_node_after_the_death_of_its_node(remote: Clu
     job = cluster.submit(STEPS.format(steps=steps, pause_s=0.2))
     for number in range(1, deaths + 1):
         cluster.until(lambda number=number: any(event.attempt == number for event in progress(cluster, job)))
+        # Events may be stored before the checkpoint of their step.
+        cluster.until(RunDir.of(cluster.settings.run_dir(job.id)).last_checkpoint.exists)
         kill_node(cluster.settings.root / ".scratch" / str(number))
     [ended] = cluster.ended([job])
     assert (ended.status, ended.attempt) == (JobStatus.SUCCEEDED, deaths + 1), cluster.log()

@@ -15,7 +15,7 @@ from service.executors.base import AttemptSpec, ExecutorUnavailable, Observation
 from service.resources import ResourceCounts
 from service.run_sync.commits import JobObjects
 from service.run_sync.executor import SyncedExecutor
-from service.run_sync.opening import run_storage_url
+from service.run_sync.opening import run_storage_url, scratch_root
 from service.run_sync.order import KEPT, STORAGE_FAILED, NodeOrder
 from service.run_sync.push import FolderPusher
 from service.run_sync.starting import restore_start
@@ -75,7 +75,7 @@ class Bench:
         self.run_folder = self.settings.run_dir("job1")
         write_atomic(self.run_folder / "job.yaml", "name: j")
         self.folder = RunDir.of(self.run_folder).attempt(1)
-        self.node = self.settings.run_scratch / "1" / "job1"  # type: ignore[operator]
+        self.node = scratch_root(self.settings) / "1" / "job1"
 
     def start(self) -> None:
         """Start the attempt as the supervisor does: until it is there."""
@@ -212,8 +212,7 @@ def test_supervisor_that_starts_again_finds_the_attempt(bench: Bench) -> None:
 
 
 def test_scratch_folders_of_ended_attempts_are_removed_unless_they_hold_what_was_not_stored(bench: Bench) -> None:
-    scratch = bench.settings.run_scratch
-    assert scratch is not None
+    scratch = scratch_root(bench.settings)
     for job in ("job1", "job2", "job3"):
         write_atomic(scratch / "1" / job / "attempts" / "1" / "exit.json", "{}")
     (scratch / "1" / "job3" / KEPT).touch()
@@ -221,9 +220,9 @@ def test_scratch_folders_of_ended_attempts_are_removed_unless_they_hold_what_was
     assert {path.name for path in (scratch / "1").iterdir()} == {"job1", "job3"}
 
 
-def test_two_roots_never_share_objects(tmp_path: Path) -> None:
-    urls = {run_storage_url(Settings(root=tmp_path / name, run_storage="s3://b/p")) for name in ("a", "b", "a")}
-    assert len(urls) == 2
+def test_two_roots_never_share_objects_or_scratch_folders(tmp_path: Path) -> None:
+    roots = [Settings(root=tmp_path / name, run_storage="s3://b/p", run_scratch=tmp_path) for name in ("a", "b", "a")]
+    assert len({run_storage_url(root) for root in roots}) == len({scratch_root(root) for root in roots}) == 2
 
 
 def test_order_of_a_node_is_no_part_of_its_command_line(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """Push and pull of one attempt: what arrives, when, and what is refused."""
 
+import itertools
 import json
 import threading
 from collections.abc import Iterator
@@ -230,6 +231,27 @@ def test_storage_that_was_away_gets_everything(attempt: Attempt, pushes: PushLoo
     assert pushes.finish(60) is None
     attempt.puller.pull()
     assert attempt.arrived() == {"job.yaml": "name: j", "events.jsonl": "event\n", "result.json": "{}"}
+
+
+def test_last_file_follows_everything_else_and_is_never_on_the_node(attempt: Attempt) -> None:
+    """The executor may watch the disk of the node, where exit.json is that of the shim."""
+    attempt.append("event\n")
+    last = ("attempts/1/exit.json", b'{"code": 7}')
+    pushes, requests = PushLoop(attempt.pusher), itertools.count()
+
+    def before() -> None:
+        if next(requests) >= 2:  # after a piece and a commit
+            unavailable()
+
+    attempt.store.before = before
+    assert pushes.finish(0.01, last) == "the storage does not answer"
+    attempt.store.before = lambda: None
+    attempt.puller.pull()
+    assert attempt.arrived() == {"job.yaml": "name: j", "events.jsonl": "event\n"}
+    assert pushes.finish(60, last) is None
+    attempt.puller.pull()
+    assert attempt.arrived()["attempts/1/exit.json"] == '{"code": 7}'
+    assert not (attempt.node / "attempts").exists()
 
 
 def test_end_reports_a_storage_that_stays_away(attempt: Attempt) -> None:
