@@ -293,6 +293,6 @@ def register(service_registry: Registry) -> Callable[[Path, str], ModelVersion]:
 def shapes(
     register: Callable[[Path, str], ModelVersion], exported: list[Path], request: pytest.FixtureRequest
 ) -> list[ModelVersion]:
-    """Both exported models as versions of one model, named after the test module."""
-    name = request.module.__name__.rpartition(".")[2]
+    """Both exported models as versions of one model, named after the test module and its folder."""
+    name = "-".join(request.module.__name__.split(".")[-2:])
     return [register(folder, name) for folder in exported]

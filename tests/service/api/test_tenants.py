@@ -35,7 +35,7 @@ def key_of(settings: Settings) -> Callable[..., dict[str, str]]:
 
 def requests_for_a_job(api: httpx2.Client, job_id: str) -> Iterator[tuple[str, str, Any]]:
     """Yield method, path and body of each operation on a job, changes last."""
-    bodies = {"change_priority": {"priority": 1}}
+    bodies: dict[str, Any] = {"change_priority": {"priority": 1}, "find_neighbors": {"embedding": [1]}}
     found = [
         (method, path, bodies.get(operation["operationId"]))
         for path, methods in api.get("/openapi.json").json()["paths"].items()

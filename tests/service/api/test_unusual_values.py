@@ -73,6 +73,7 @@ def bodies(document: Document) -> dict[tuple[str, str], Document]:
         ("put", "/v1/models/{name}/aliases/{alias}"): {"version": 1, "reason": "better"},
         ("post", "/v1/models/{name}/batch-predictions"): images | {"dataset": "a@b", "resources": resources},
         ("post", "/v1/models/{name}/versions/{version}/exports"): export | {"resources": resources},
+        ("post", "/v1/jobs/{job_id}/results/{task}/neighbors"): {"embedding": [1.0, 0.5], "count": 1},
         ("post", "/v1/datasets"): folder,
         ("post", "/v1/keys"): key,
     }
