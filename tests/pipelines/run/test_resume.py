@@ -167,6 +167,7 @@ def test_finished_training_does_not_resume(
     assert differences(before, state_of(train(small, tmp_path))) == []
 
 
+@pytest.mark.slow
 def test_resumed_run_stops_early_at_the_same_validation(small_document: Document, train: Train, tmp_path: Path) -> None:
     # No gain is large enough, so the first validation stays the best, and the third is the second without a gain.
     small_document["trainer"] |= {"max_epochs": 6, "early_stopping": {"patience": 2, "min_delta": 1.0}}

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import Engine
 
 from service.states import ACTIVE, TERMINAL, TRANSITIONS, FailureKind, JobStatus, Writer
@@ -266,5 +274,14 @@ class Service(RuleBasedStateMachine):
         assert all(expected.owner == expected.job.lease_owner for expected in self.jobs.values())
 
 
+def calls(max_examples: int) -> settings:
+    return settings(max_examples=max_examples, stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow])
+
+
 TestService = Service.TestCase
-TestService.settings = settings(max_examples=50, stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow])
+TestService.settings = calls(25)
+
+
+@pytest.mark.slow
+def test_many_more_calls_have_the_results_that_the_transition_table_allows() -> None:
+    run_state_machine_as_test(Service, settings=calls(200))
