@@ -5,7 +5,6 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from backbones.spec.section import Section
-from pipelines.tasks.base import Total
 
 Outcome = Literal["right", "confused", "false_positive", "missed", "ignored"]
 ErrorOutcome = Literal["confused", "false_positive", "missed"]
@@ -52,7 +51,7 @@ class EvaluatedImage(Section):
     file_name: str = Field(description="relative to the images folder of the source")
     width: int | None = Field(None, description="in pixels, if the predictions have boxes")
     height: int | None = Field(None, description="in pixels, if the predictions have boxes")
-    num_errors: Total = Field(description="number of marks that are not right")
+    num_errors: int = Field(ge=0, description="number of marks that are not right")
     cost: float | None = Field(None, description="AP of the split without this image, minus AP of the split")
     truth: list[MarkedLabel] = Field(description="the labels")
     predictions: list[MarkedPrediction] = Field(description="highest score first")
