@@ -61,8 +61,8 @@ class MetricPair(Spec):
 
 
 class Parity(Spec):
-    """Largest differences between the outputs of the runtime and those of torch float32, for images of val; null: there
-    are none to compare."""
+    """Largest differences between the outputs of the runtime and those of torch float32, for images of val; null if the
+    model has no such outputs."""
 
     num_images: int
     scores: float | None

@@ -4,6 +4,7 @@ Legend: N items, D embedding.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -33,17 +34,24 @@ class StoredEmbeddings:
 
     Args:
         items: N items.
-        embeddings: (N, D) of any length.
+        embeddings: (N, D) of any length; a row with a number that is not finite is equally far from all.
+
+    Raises:
+        ValueError: there is not one embedding for each item.
     """
 
     def __init__(self, items: Sequence[StoredItem], embeddings: FloatArray) -> None:
+        if embeddings.ndim != 2 or len(embeddings) != len(items):
+            raise ValueError(f"got embeddings of shape {embeddings.shape}; {len(items)} items need ({len(items)}, D)")
         self.items = items
-        self._units = unit_rows(embeddings.astype(np.float32))
+        rows = embeddings.astype(np.float32)
+        rows[~np.isfinite(rows).all(axis=1)] = 0
+        self._units = unit_rows(rows)
 
     def __len__(self) -> int:
         return len(self.items)
 
-    @property
+    @cached_property
     def names(self) -> list[ImageName]:
         """The images of the items, each of them once."""
         return list(dict.fromkeys(item.image for item in self.items))

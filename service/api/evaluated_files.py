@@ -122,7 +122,7 @@ def _state(asked: EvaluatedTask) -> Hashable:
 
 @dataclass(frozen=True)
 class _TaskFiles:
-    """What the files of a task contain, by its kind."""
+    """The content of the files of a task; a kind has images or embeddings, or neither."""
 
     images: "EvaluatedImages | None"
     embeddings: "StoredEmbeddings | None"

@@ -26,7 +26,11 @@ _TAKER, _WITHDRAWN, _ENDING = "taker-", "withdrawn", "ending"
 
 
 class Decision(StrEnum):
-    """Who may run an attempt: nobody yet, a driver that takes the order, one driver at most, or nobody ever."""
+    """The state of a handover.
+
+    MISSING: there is no order yet. WAITING: a driver may take the order. TAKEN: at most one driver runs the attempt.
+    WITHDRAWN: nobody will ever run it.
+    """
 
     MISSING = "missing"
     WAITING = "waiting"

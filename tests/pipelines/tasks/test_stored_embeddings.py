@@ -54,6 +54,18 @@ def test_vector_that_cannot_be_compared_is_refused(vector: list[float], message:
         embeddings_of(np.ones((4, 2))).nearest(vector, 3)
 
 
+def test_embeddings_that_are_not_finite_are_far_from_everything() -> None:
+    found = embeddings_of(np.array([[np.nan, 1], [np.inf, 0], [1, 0]])).nearest([1, 0], 3)
+    assert [(item.image.image_id, value) for item, value in found] == [(2, 1), (0, 0), (1, 0)]
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (4, 4), (3,)])
+def test_other_numbers_of_embeddings_than_items_are_refused(shape: tuple[int, ...]) -> None:
+    items = embeddings_of(np.ones((3, 4))).items
+    with pytest.raises(ValueError, match="3 items need"):
+        StoredEmbeddings(items, np.ones(shape))
+
+
 def test_split_without_items_has_no_neighbors() -> None:
     assert embeddings_of(np.zeros((0, 4))).nearest([1, 2], 3) == []
 

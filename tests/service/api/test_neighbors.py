@@ -1,5 +1,6 @@
 """Neighbors of an embedding over REST."""
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -61,3 +62,26 @@ def test_embeddings_have_no_marked_images(shared_api: httpx2.Client, url: str) -
     answer = shared_api.get(f"{url}/identity/images")
     assert (answer.status_code, "embedding tasks have no labels and scores" in answer.text) == (404, True), answer.text
     assert shared_api.get(f"{url}/identity/images/9/picture").status_code == 404
+
+
+@pytest.mark.parametrize("damage", [lambda old: old[: len(old) // 2], lambda old: b"no arrays", lambda old: b""])
+def test_damaged_embeddings_are_explained(
+    damage: Callable[[bytes], bytes], shared_api: httpx2.Client, url: str, shared_settings: Settings
+) -> None:
+    path = shared_settings.run_dir(url.split("/")[3]) / "predictions" / "identity.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    for answer in (
+        shared_api.post(f"{url}/identity/neighbors", json={"embedding": [1, 0]}),
+        shared_api.get(f"{url}/identity/images/1/picture"),
+    ):
+        assert (answer.status_code, "its files cannot be used" in answer.text) == (404, True), answer.text
+
+
+def test_embedding_that_is_not_finite_is_no_near_neighbor(
+    shared_api: httpx2.Client, url: str, shared_settings: Settings
+) -> None:
+    folder = shared_settings.run_dir(url.split("/")[3])
+    add_embeddings(folder, "identity", [[float("nan"), 0], [0, 2], [3, 3]], ["one", "two", "three"])
+    found = shared_api.post(f"{url}/identity/neighbors", json={"embedding": [1, 1]})
+    assert found.status_code == 200, found.text
+    assert [one["identity"] for one in found.json()["neighbors"]] == ["three", "two", "one"]
