@@ -12,7 +12,9 @@ def read_stored_embeddings(predictions: Path) -> StoredEmbeddings:
     """Read the arrays of a task; raises ValueError for files of versions that did not store the sources of images."""
     with np.load(predictions) as arrays:
         if "source" not in arrays:
-            raise ValueError("its embeddings were stored by an earlier version; run `pyramidion test` on the run again")
+            raise ValueError(
+                "they were written by an earlier version, without the sources of images; submit the job again"
+            )
         columns = zip(
             *(arrays[name].tolist() for name in ("image_id", "source", "file_name")),
             arrays["annotation_id"].tolist(),

@@ -72,5 +72,5 @@ def test_split_without_items_has_no_neighbors() -> None:
 
 def test_files_of_earlier_versions_are_refused_with_a_remedy(tmp_path: Path) -> None:
     np.savez(tmp_path / "old.npz", embedding=np.ones((1, 2)), image_id=np.ones(1), file_name=np.array(["a"]))
-    with pytest.raises(ValueError, match="stored by an earlier version; run `pyramidion test`"):
+    with pytest.raises(ValueError, match="written by an earlier version, without the sources of images; submit"):
         KINDS["embedding"].stored_embeddings(tmp_path / "old.npz")
