@@ -19,7 +19,7 @@ from pipelines.data.loading.sample import padded_size
 from pipelines.data.source_images import expected_exif
 from pipelines.evaluation.conditions import main_metrics
 from pipelines.export.evaluation import Predictions, score_networks
-from pipelines.export.example import example_text
+from pipelines.export.example import example_text, inference_text
 from pipelines.export.gate import MAX_DROP, decide
 from pipelines.export.inputs import calibration_inputs, one_image
 from pipelines.export.model_card import model_card
@@ -145,6 +145,7 @@ def export_variant(
         described = _evaluated(source, request, folder, described)
         new = VariantDir(folder)
         new.example.write_text(example_text(described), "utf-8")
+        new.inference.write_text(inference_text(described), "utf-8")
         new.card.write_text(model_card(described, source.job.name), "utf-8")
         content = described.model_dump(mode="json")
         write_atomic(new.description, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -45,7 +45,7 @@ def test_export_computes_what_torch_computes_and_may_be_served(exports: ExportsD
 def test_folder_is_complete_and_nothing_else_remains(exports: ExportsDir) -> None:
     assert [path.name for path in exports.path.iterdir()] == ["openvino-fp32"]
     files = sorted(path.name for path in exports.variant("openvino-fp32").path.iterdir())
-    assert files == ["README.md", "example.py", "model.bin", "model.json", "model.xml"]
+    assert files == ["README.md", "example.py", "inference.py", "model.bin", "model.json", "model.xml"]
 
 
 def test_graph_has_no_input_that_it_does_not_use(exports: ExportsDir) -> None:
