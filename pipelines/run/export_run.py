@@ -1,10 +1,12 @@
 """`export` and `bench-model`: the model of a run in other runtimes."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from pipelines.base.errors import ConfigError, DataError, FieldProblem
 from pipelines.base.ranks import print_rank_zero
+from pipelines.base.records import Split
 from pipelines.data.loading.datamodule import JobData
 from pipelines.export.report import export_metrics, write_report
 from pipelines.export.variants import ExportRequest, ExportSource, export_variant
@@ -44,9 +46,7 @@ def export_run(path: Path, request: ExportRequest, places: Places) -> ExportedVa
     run_dir, job = load_document(path)
     exports = ExportsDir.of(run_dir.path)
     with locked(run_dir):
-        source = load_source(run_dir, job, places)
-        for split in request.splits:
-            require_images(source.index, split)
+        source = load_source(run_dir, job, places, request.splits)
         variant = export_variant(source, request, exports, report=print_rank_zero)
         write_report(exports)
         if job.tracking is not None:
@@ -57,8 +57,9 @@ def export_run(path: Path, request: ExportRequest, places: Places) -> ExportedVa
     return variant
 
 
-def load_source(run_dir: RunDir, job: JobSpec, places: Places) -> ExportSource:
-    """Return the model of a finished run with the data that it is evaluated on; see `export_run` for the errors."""
+def load_source(run_dir: RunDir, job: JobSpec, places: Places, splits: Sequence[Split] = ("val",)) -> ExportSource:
+    """Return the model of a finished run with the data of the splits that it is evaluated on; see `export_run` for the
+    errors."""
     folder = ExportedModelDir(run_dir.model)
     if not folder.description.is_file():
         message = f"{run_dir.path} has no model; let `pyramidion fit` finish"
@@ -68,6 +69,8 @@ def load_source(run_dir: RunDir, job: JobSpec, places: Places) -> ExportSource:
     if categories != index.categories:
         message = "the data has other classes than the run was trained on; name the run's own data by --data.root"
         raise DataError(FieldProblem("data.sources", message))
+    for split in splits:
+        require_images(index, split)
     return ExportSource(
         model=model,
         job=described,

@@ -37,7 +37,7 @@ def export_version(spec: VersionExportSpec, run_dir: RunDir, data_roots: Sequenc
 
     Raises:
         ConfigError: the version cannot be exported, or its data is not found.
-        DataError: the data has errors, other classes than in training, or no images of val.
+        DataError: the data has errors, other classes than in training, or no images of a split that is scored.
         RegistryError: the model registry does not respond.
     """
     uri = f"{REGISTRY}{spec.model}/{spec.version}"
@@ -74,6 +74,7 @@ def _export(
         nms=spec.nms,
         max_drop=spec.max_drop,
         calibration_images=spec.calibration_images,
+        test=spec.test,
     )
     require_packages(request)
     events.write(StageData(stage="preparing", message=uri))
@@ -88,7 +89,8 @@ def _export(
         events.write(StageData(stage="exporting", message=step))
         print(step, flush=True)
 
-    return export_variant(load_source(run_dir, job, places), request, ExportsDir.of(run_dir.path), report)
+    source = load_source(run_dir, job, places, request.splits)
+    return export_variant(source, request, ExportsDir.of(run_dir.path), report)
 
 
 def _register(spec: VersionExportSpec, folder: Path, variant: ExportedVariant, events: EventLog) -> None:

@@ -34,6 +34,7 @@ class ExportSettings(Spec):
     calibration_images: Count = Field(
         CALIBRATION_IMAGES, description="with int8: images of train that the scales are measured on"
     )
+    test: bool = Field(False, description="score test, too; the decision is that of val")
 
     @field_validator("precision")
     @classmethod

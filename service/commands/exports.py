@@ -28,13 +28,16 @@ EPILOG = f"With --wait: {EXIT_CODES_OF_WAIT} 1 is also the code of an export tha
     "--nms", type=click.Choice(["outside", "inside"]), default="outside", show_default=True,
     help="Where overlapping boxes are dropped: after the graph, or in it.",
 )  # fmt: skip
+@click.option("--test", is_flag=True, help="Score test, too; the decision is that of val.")
 @click.option("--wait", is_flag=True, help="Show the progress until the job has ended, then the metrics.")
-def export(name: str, *, version: str, to: str, precision: str, max_drop: float | None, nms: str, wait: bool) -> int:
+def export(
+    name: str, *, version: str, to: str, precision: str, max_drop: float | None, nms: str, test: bool, wait: bool
+) -> int:
     """Export a VERSION (a number or alias) to another runtime as a job, and print the id of the job.
 
     The export is evaluated on the val data of the version; only one whose metrics fall by at most --max-drop is served.
     """
-    request: dict[str, str | float] = {"to": to, "precision": precision, "nms": nms}
+    request: dict[str, str | float | bool] = {"to": to, "precision": precision, "nms": nms, "test": test}
     if max_drop is not None:
         request["max_drop"] = max_drop
     with ModelsClient() as client:

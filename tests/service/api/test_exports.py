@@ -53,13 +53,13 @@ def run(rest: httpx2.Client) -> Callable[..., Result]:
 
 
 def test_export_is_a_job_of_its_kind(rest: httpx2.Client) -> None:
-    body = {"to": "openvino", "precision": "int8", "max_drop": 0.02, "priority": 2}
+    body = {"to": "openvino", "precision": "int8", "max_drop": 0.02, "test": True, "priority": 2}
     first, second = (rest.post(PATH, json=body, headers={"Idempotency-Key": "one"}) for _ in range(2))
     assert first.status_code == 202, first.text
     assert first.json()["id"] == second.json()["id"]
     job = rest.get(first.headers["location"]).json()
     assert (job["kind"], job["name"], job["priority"]) == ("export", NAME, 2)
-    expected = {"to": "openvino", "precision": "int8", "max_drop": 0.02, "model": NAME, "version": 1}
+    expected = {"to": "openvino", "precision": "int8", "max_drop": 0.02, "test": True, "model": NAME, "version": 1}
     assert job["config"] == expected
     assert job["resources"] == {"cpus": 4, "gpus": 0, "gpu_type": None, "nodes": 1, "timeout_s": None}
     as_job = rest.post("/v1/jobs", json={"kind": "export", "config": expected})
@@ -130,8 +130,9 @@ def test_exports_of_a_version_are_listed_with_what_was_measured(
 
 
 def test_command_submits_an_export(rest: httpx2.Client, run: Callable[..., Result]) -> None:
-    done = run("export", NAME, "candidate", "--to", "openvino", "--max-drop", "0.01")
+    done = run("export", NAME, "candidate", "--to", "openvino", "--max-drop", "0.01", "--test")
     config = rest.get(f"/v1/jobs/{done.stdout.strip()}").json()["config"]
     assert config == {
-        "to": "openvino", "precision": "fp32", "nms": "outside", "max_drop": 0.01, "model": NAME, "version": 1
+        "to": "openvino", "precision": "fp32", "nms": "outside", "max_drop": 0.01, "test": True, "model": NAME,
+        "version": 1,
     }  # fmt: skip
