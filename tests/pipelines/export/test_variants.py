@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.export.variants import ExportRequest, ExportSource, export_variant
+from pipelines.export.variants import ExportSource, export_variant
 from pipelines.inference.predictor import Predictor
 from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.runtimes.variant import load_variant, read_variant
+from pipelines.spec.export_settings import ExportSettings
 from pipelines.spec.job import JobSpec
 
 pytestmark = pytest.mark.integration
@@ -97,7 +98,7 @@ def test_graph_of_one_size_computes_what_torch_computes_for_the_same_padded_imag
     document["model"]["backbone"] = {"name": "vit_tiny", "weights": "none"}
     document["data"]["image_size"] = [64, 96]  # the images are squares
     source = make_source(JobSpec.model_validate(document))
-    variant = export_variant(source, ExportRequest("onnxruntime", max_drop=1), ExportsDir.of(tmp_path))
+    variant = export_variant(source, ExportSettings(to="onnx", max_drop=1), ExportsDir.of(tmp_path))
     assert variant.sizes_hw == ((64, 96),)
     assert variant.servable, variant.reason
     padded = {name: pair for name, pair in variant.metrics.items() if pair.torch != pair.variant}

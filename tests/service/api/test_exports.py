@@ -72,6 +72,7 @@ def test_export_is_a_job_of_its_kind(rest: httpx2.Client) -> None:
         ({"to": "tflite"}, "/to", "got 'tflite'; input should be 'onnx' or 'openvino'"),
         ({"to": "onnx", "precision": "bf16"}, "/precision", "got 'bf16'; exports to onnx are fp32 or int8"),
         ({"to": "onnx", "max_drop": 2}, "/max_drop", "less than or equal to 1"),
+        ({"to": "openvino", "accuracy_aware": True}, "/accuracy_aware", "only possible for the format openvino with"),
         ({"to": "onnx", "resources": {"cpus": 99}}, "/resources/cpus", "request at most 16"),
     ],
 )
@@ -130,9 +131,9 @@ def test_exports_of_a_version_are_listed_with_what_was_measured(
 
 
 def test_command_submits_an_export(rest: httpx2.Client, run: Callable[..., Result]) -> None:
-    done = run("export", NAME, "candidate", "--to", "openvino", "--max-drop", "0.01", "--test")
+    done = run("export", NAME, "candidate", "--to", "openvino", "--max-drop", "0.0", "--test")
     config = rest.get(f"/v1/jobs/{done.stdout.strip()}").json()["config"]
     assert config == {
-        "to": "openvino", "precision": "fp32", "nms": "outside", "max_drop": 0.01, "test": True, "model": NAME,
+        "to": "openvino", "precision": "fp32", "nms": "outside", "max_drop": 0.0, "test": True, "model": NAME,
         "version": 1,
     }  # fmt: skip
