@@ -5,7 +5,8 @@ import sys
 
 CODE = """
 import sys
-import pipelines
+from pipelines.base.deferred_scipy import defer_scipy_signal
+defer_scipy_signal()
 import torchmetrics
 assert "scipy.signal._signaltools" not in sys.modules, "torchmetrics has imported it"
 import scipy.signal
