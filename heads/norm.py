@@ -15,6 +15,10 @@ class _ContiguousGroupNorm(nn.GroupNorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():
+            # functional.group_norm rejects groups of one value, which the exporter cannot rule out for a number of
+            # boxes that depends on the image.
+            return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
         if input.dtype == torch.float32:
             return super().forward(input)
         is_channels_last = input.is_contiguous(memory_format=torch.channels_last)

@@ -16,7 +16,7 @@ from pipelines.base.temporary_folder import require_temporary_folder
 from pipelines.command_line.arguments import places_of
 from pipelines.command_line.export_options import PARSERS
 from pipelines.run_folder.exports_layout import ExportsDir
-from pipelines.spec.exported_variant import PRECISIONS, RUNTIME_OF
+from pipelines.spec.export_settings import ExportSettings, settings_of_options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,31 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    runtime = RUNTIME_OF[options.to]
-    if options.precision not in PRECISIONS[runtime]:
-        choices = ", ".join(PRECISIONS[runtime])
-        raise ConfigError(FieldProblem("--precision", f"got {options.precision}; {runtime} computes in {choices}"))
-    if options.accuracy_aware and (runtime, options.precision) != ("openvino", "int8"):
-        raise ConfigError(FieldProblem("--accuracy-aware", "write it with --to openvino --precision int8"))
-    if options.calibration_images < 1:
-        raise ConfigError(FieldProblem("--calibration-images", f"got {options.calibration_images}; write 1 or more"))
+    settings = settings_of_options({field: getattr(options, field) for field in ExportSettings.model_fields})
     with no_garbage_collection():
         from pipelines.export.report import result_lines
-        from pipelines.export.variants import ExportRequest
         from pipelines.run.export_run import export_run
 
-    request = ExportRequest(
-        runtime=runtime,
-        precision=options.precision,
-        nms=options.nms,
-        max_drop=options.max_drop,
-        calibration_images=options.calibration_images,
-        accuracy_aware=options.accuracy_aware,
-        test=options.test,
-    )
     path = Path(options.run_dir)
     with redirect_stdout(sys.stderr):
-        variant = export_run(path, request, places_of(options))
+        variant = export_run(path, settings, places_of(options))
     if options.json:
         print(json.dumps(variant.result.model_dump(mode="json"), allow_nan=False, ensure_ascii=False))
     else:

@@ -41,7 +41,7 @@ def write_channel_means(
         nms="outside",
         graph="model.onnx",
         size_bytes=1,
-        inputs=(),
+        inputs=({"name": "images", "dtype": "uint8", "shape": ("batch", 3, "height", "width")},),
         sizes_hw=None if size_hw is None else (size_hw,),
         image_size=job.data.image_size,
         exif="apply",

@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 
 from pipelines.evaluation.conditions import main_metrics
-from pipelines.spec.exported_variant import Gate, MetricPair, Parity, VariantPrecision
+from pipelines.spec.exported_variant import Gate, MetricPair, Parity
 from pipelines.spec.model import ModelSpec
 
-MAX_DROP: dict[VariantPrecision, float] = {"fp32": 0.005, "bf16": 0.005, "int8": 0.01}
-"""By how much the main metric of a task may fall, by default."""
 MAX_SCORE_DIFFERENCE = 1e-4
 MAX_BOX_DIFFERENCE_PX = 0.05
 MAX_EMBEDDING_DIFFERENCE = 1e-4

@@ -20,7 +20,8 @@ def model_card(variant: ExportedVariant, name: str) -> str:
         f"    pip install {variant.runtime} numpy pillow\n    python example.py IMAGE\n\n"
         f"`{variant.graph}` takes RGB images as uint8 of shape (batch, 3, height, width); normalization is inside. "
         f"Scale an image to fit into {_size(variant)} pixels, and pad it with 0 at the right and the bottom to "
-        f"{_padding(variant)}. `model.json` describes everything else; `example.py` uses it.",
+        f"{_padding(variant)}. `model.json` describes everything else. To use the model in another program, copy "
+        "`inference.py` and `model.json` into it, and take the code of `example.py`.",
         "## Tasks\n\n" + "\n".join(_task_line(variant, task) for task in sorted(variant.model.tasks)),
         "## Quality\n\n" + _metrics(variant),
         "## Origin\n\n" + _origin(variant),

@@ -1,7 +1,9 @@
 """The graph of a model as an ONNX file."""
 
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +117,8 @@ def has_positions(backbone: nn.Module) -> bool:
 
 def _trace_at(graph: ExportGraph, size_hw: tuple[int, int], dynamic: dict[int, Any]) -> ExportedProgram:
     batch = Dim("batch", min=1, max=MAX_BATCH)
-    with torch.no_grad():
+    # torch prints thousands of lines, the graph so far, before it raises an error.
+    with torch.no_grad(), redirect_stderr(StringIO()):
         return torch.export.export(
             graph, _example(size_hw), dynamic_shapes=({0: batch, **dynamic}, {0: batch}), strict=False
         )

@@ -13,14 +13,14 @@ import torch
 
 from backbones.catalog.licenses import license_of
 from backbones.catalog.lookup import resolve
-from pipelines.base.records import Category, DatasetIndex, Split
+from pipelines.base.records import Category, DatasetIndex
 from pipelines.data.loading.datamodule import JobData
 from pipelines.data.loading.sample import padded_size
 from pipelines.data.source_images import expected_exif
 from pipelines.evaluation.conditions import main_metrics
 from pipelines.export.evaluation import Predictions, score_networks
-from pipelines.export.example import example_text
-from pipelines.export.gate import MAX_DROP, decide
+from pipelines.export.example import example_text, inference_text
+from pipelines.export.gate import decide
 from pipelines.export.inputs import calibration_inputs, one_image
 from pipelines.export.model_card import model_card
 from pipelines.export.new_folder import new_folder, replace_folder
@@ -37,54 +37,14 @@ from pipelines.run_folder.files import file_sha256, write_atomic
 from pipelines.runtimes.base import Session
 from pipelines.runtimes.network import ExportedNetwork
 from pipelines.runtimes.rows import RUNTIMES
-from pipelines.spec.exported_variant import (
-    CALIBRATION_IMAGES,
-    ExportedVariant,
-    GraphInput,
-    Latency,
-    MetricPair,
-    Nms,
-    RuntimeName,
-    VariantPrecision,
-    WeightsOrigin,
-    variant_name,
-)
+from pipelines.spec.export_settings import ExportSettings
+from pipelines.spec.exported_variant import ExportedVariant, GraphInput, Latency, MetricPair, WeightsOrigin
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import ModelSpec
 from pipelines.tasks.base import BestThresholds
 
 LATENCY_ROUNDS = 15
 """Number of measurements of one image, in torch and in the runtime."""
-
-
-@dataclass(frozen=True)
-class ExportRequest:
-    """What to export.
-
-    Attributes:
-        max_drop: by how much the main metric of each task may fall; None: see `MAX_DROP`.
-        calibration_images: number of images of the training split that scales of integers are measured on.
-        accuracy_aware: keep layers in float32 until the drop is allowed, with integers of OpenVINO only.
-        test: score test, too; the decision is that of val.
-    """
-
-    runtime: RuntimeName
-    precision: VariantPrecision = "fp32"
-    nms: Nms = "outside"
-    max_drop: float | None = None
-    calibration_images: int = CALIBRATION_IMAGES
-    accuracy_aware: bool = False
-    test: bool = False
-
-    @property
-    def splits(self) -> Sequence[Split]:
-        """The splits that are scored."""
-        return ("val", "test") if self.test else ("val",)
-
-    @property
-    def allowed_drop(self) -> float:
-        """By how much the main metric of each task may fall."""
-        return MAX_DROP[self.precision] if self.max_drop is None else self.max_drop
 
 
 @dataclass(frozen=True)
@@ -119,7 +79,7 @@ class ExportSource:
 
 
 def export_variant(
-    source: ExportSource, request: ExportRequest, exports: ExportsDir, report: Callable[[str], None] = print
+    source: ExportSource, settings: ExportSettings, exports: ExportsDir, report: Callable[[str], None] = print
 ) -> ExportedVariant:
     """Write one export of a model to its folder, which replaces an earlier one, and return its description.
 
@@ -127,7 +87,7 @@ def export_variant(
 
     Args:
         source: the model and its data.
-        request: what to export.
+        settings: what to export.
         exports: of the model.
         report: is called with the name of each step that begins.
 
@@ -136,15 +96,16 @@ def export_variant(
         NumericsError: the export predicts numbers that are not finite.
         OSError: the disk is full, or the folder cannot be written.
     """
-    target = exports.variant(variant_name(request.runtime, request.precision))
+    target = exports.variant(settings.variant_name)
     with new_folder(exports) as folder:
         report("writing the graph")
-        graph = _write_graph(source, request, folder, report)
-        described = _described(source, request, folder, graph)
-        report(f"scoring {' and '.join(request.splits)} in torch and in the runtime")
-        described = _evaluated(source, request, folder, described)
+        graph = _write_graph(source, settings, folder, report)
+        described = _described(source, settings, folder, graph)
+        report(f"scoring {' and '.join(settings.splits)} in torch and in the runtime")
+        described = _evaluated(source, settings, folder, described)
         new = VariantDir(folder)
         new.example.write_text(example_text(described), "utf-8")
+        new.inference.write_text(inference_text(described), "utf-8")
         new.card.write_text(model_card(described, source.job.name), "utf-8")
         content = described.model_dump(mode="json")
         write_atomic(new.description, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
@@ -153,40 +114,40 @@ def export_variant(
 
 
 def _write_graph(
-    source: ExportSource, request: ExportRequest, folder: Path, report: Callable[[str], None]
+    source: ExportSource, settings: ExportSettings, folder: Path, report: Callable[[str], None]
 ) -> OnnxGraph:
-    runtime = RUNTIMES[request.runtime]
+    runtime = RUNTIMES[settings.runtime]
     target = folder / runtime.graph_file
     size_hw = padded_size(source.job.data.image_size_hw)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         float_onnx, float_graph = Path(scratch, "float.onnx"), Path(scratch, f"float{target.suffix}")
-        graph = write_onnx(source.model, float_onnx, size_hw, request.nms)
+        graph = write_onnx(source.model, float_onnx, size_hw, settings.nms)
         is_onnx = target.suffix == float_onnx.suffix
-        if request.precision != "int8":
+        if settings.precision != "int8":
             if is_onnx:
                 shutil.move(float_onnx, target)
             else:
                 write_openvino(float_onnx, target)
             return graph
-        report(f"quantizing with {request.calibration_images} images of train")
         sizes_hw = None if graph.fixed_size_hw is None else (graph.fixed_size_hw,)
-        inputs = calibration_inputs(source.data, request.calibration_images, sizes_hw)
+        inputs = calibration_inputs(source.data, settings.calibration_images, sizes_hw)
+        report(f"quantizing with {len(inputs)} images of train")
         if is_onnx:
             quantize_onnx(float_onnx, target, inputs)
         else:
             write_openvino(float_onnx, float_graph)
-            quantize_openvino(float_graph, target, inputs, accuracy_control(source, request, sizes_hw, report))
+            quantize_openvino(float_graph, target, inputs, accuracy_control(source, settings, sizes_hw, report))
     return graph
 
 
 def accuracy_control(
     source: ExportSource,
-    request: ExportRequest,
+    settings: ExportSettings,
     sizes_hw: Sequence[tuple[int, int]] | None,
     report: Callable[[str], None],
 ) -> AccuracyControl | None:
     """Return what keeps the integers accurate: the score is 1 plus the worst change of a main metric from torch."""
-    if not request.accuracy_aware:
+    if not settings.accuracy_aware:
         return None
     model = source.job.model
     (reference,) = score_networks([source.network], model, source.index, source.data)
@@ -200,24 +161,24 @@ def accuracy_control(
         report(f"worst change of a main metric on val: {worst:+.4f}")
         return 1 + worst  # nncf divides by the score of the network in float32
 
-    return AccuracyControl(score, request.allowed_drop)
+    return AccuracyControl(score, settings.allowed_drop)
 
 
-def _described(source: ExportSource, request: ExportRequest, folder: Path, graph: OnnxGraph) -> ExportedVariant:
+def _described(source: ExportSource, settings: ExportSettings, folder: Path, graph: OnnxGraph) -> ExportedVariant:
     """Return the description without an evaluation."""
     shapes: dict[str, tuple[int | str, ...]] = {
         "images": ("batch", 3, *(graph.fixed_size_hw or ("height", "width"))),
         "sizes_hw": ("batch", 2),
     }
     return ExportedVariant(
-        runtime=request.runtime,
-        precision=request.precision,
+        runtime=settings.runtime,
+        precision=settings.precision,
         nms=graph.nms,
         weights_sha256=file_sha256(source.weights),
         size_bytes=sum(path.stat().st_size for path in folder.iterdir()),
         files={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
         pyramidion=own_version(),
-        graph=RUNTIMES[request.runtime].graph_file,
+        graph=RUNTIMES[settings.runtime].graph_file,
         inputs=tuple(
             GraphInput(name=name, dtype="uint8" if name == "images" else "int64", shape=shapes[name])
             for name in graph.inputs
@@ -245,10 +206,10 @@ def _origin(model: ModelSpec) -> WeightsOrigin:
 
 
 def _evaluated(
-    source: ExportSource, request: ExportRequest, folder: Path, described: ExportedVariant
+    source: ExportSource, settings: ExportSettings, folder: Path, described: ExportedVariant
 ) -> ExportedVariant:
     """Return the description with metrics, parity, times and the decision."""
-    session = RUNTIMES[request.runtime].load(folder / described.graph, request.precision, torch.get_num_threads())
+    session = RUNTIMES[settings.runtime].load(folder / described.graph, settings.precision, torch.get_num_threads())
     network = ExportedNetwork(session, described.model, described.temperatures, described.sizes_hw)
     networks: list[Network] = [source.network, network]
     if described.sizes_hw is not None:
@@ -261,7 +222,7 @@ def _evaluated(
     def compare(found: Sequence[Predictions]) -> None:
         meter.add((found[2 if len(found) > 2 else 0], found[1]))
 
-    for split in request.splits:
+    for split in settings.splits:
         torch_summary, summary, *_ = score_networks(
             networks,
             source.job.model,
@@ -271,8 +232,8 @@ def _evaluated(
             observe=compare if split == "val" else None,
         )
         metrics |= {name: MetricPair(torch=torch_summary[name], variant=summary[name]) for name in summary}
-    parity = meter.result if request.precision == "fp32" else None
-    gate = decide(source.job.model, metrics, parity, request.allowed_drop)
+    parity = meter.result if settings.precision == "fp32" else None
+    gate = decide(source.job.model, metrics, parity, settings.allowed_drop)
     return described.model_copy(
         update={
             "metrics": metrics,

@@ -1,13 +1,15 @@
 """`export` and `bench-model`: the model of a run in other runtimes."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from pipelines.base.errors import ConfigError, DataError, FieldProblem
 from pipelines.base.ranks import print_rank_zero
+from pipelines.base.records import Split
 from pipelines.data.loading.datamodule import JobData
 from pipelines.export.report import export_metrics, write_report
-from pipelines.export.variants import ExportRequest, ExportSource, export_variant
+from pipelines.export.variants import ExportSource, export_variant
 from pipelines.inference.export import load_exported, read_best_thresholds
 from pipelines.preflight import Places
 from pipelines.run.folder_setup import locked
@@ -16,6 +18,7 @@ from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.run_folder.layout import ExportedModelDir, RunDir, runs_root
 from pipelines.runtimes.rows import RUNTIMES
 from pipelines.runtimes.variant import INSTALL
+from pipelines.spec.export_settings import ExportSettings
 from pipelines.spec.exported_variant import ExportedVariant
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.evaluation_log import log_export
@@ -26,12 +29,12 @@ _FOR_GRAPHS = ("onnx", "onnxscript")
 _FOR_INTEGERS = ("openvino", "nncf")
 
 
-def export_run(path: Path, request: ExportRequest, places: Places) -> ExportedVariant:
+def export_run(path: Path, settings: ExportSettings, places: Places) -> ExportedVariant:
     """Export the model of a finished run, and evaluate the export on val, and on test if that is asked for.
 
     Args:
         path: folder of the run.
-        request: what to export.
+        settings: what to export.
         places: where to look for the data; by default it is where it was for training.
 
     Raises:
@@ -40,14 +43,12 @@ def export_run(path: Path, request: ExportRequest, places: Places) -> ExportedVa
         DataError: its data has errors, other classes than in training, or no images of a split.
         OSError: the disk is full.
     """
-    require_packages(request)
+    require_packages(settings)
     run_dir, job = load_document(path)
     exports = ExportsDir.of(run_dir.path)
     with locked(run_dir):
-        source = load_source(run_dir, job, places)
-        for split in request.splits:
-            require_images(source.index, split)
-        variant = export_variant(source, request, exports, report=print_rank_zero)
+        source = load_source(run_dir, job, places, settings.splits)
+        variant = export_variant(source, settings, exports, report=print_rank_zero)
         write_report(exports)
         if job.tracking is not None:
             step = load_run(run_dir, job).step
@@ -57,8 +58,9 @@ def export_run(path: Path, request: ExportRequest, places: Places) -> ExportedVa
     return variant
 
 
-def load_source(run_dir: RunDir, job: JobSpec, places: Places) -> ExportSource:
-    """Return the model of a finished run with the data that it is evaluated on; see `export_run` for the errors."""
+def load_source(run_dir: RunDir, job: JobSpec, places: Places, splits: Sequence[Split] = ("val",)) -> ExportSource:
+    """Return the model of a finished run with the data of the splits that it is evaluated on; see `export_run` for the
+    errors."""
     folder = ExportedModelDir(run_dir.model)
     if not folder.description.is_file():
         message = f"{run_dir.path} has no model; let `pyramidion fit` finish"
@@ -68,6 +70,8 @@ def load_source(run_dir: RunDir, job: JobSpec, places: Places) -> ExportSource:
     if categories != index.categories:
         message = "the data has other classes than the run was trained on; name the run's own data by --data.root"
         raise DataError(FieldProblem("data.sources", message))
+    for split in splits:
+        require_images(index, split)
     return ExportSource(
         model=model,
         job=described,
@@ -80,12 +84,12 @@ def load_source(run_dir: RunDir, job: JobSpec, places: Places) -> ExportSource:
     )
 
 
-def require_packages(request: ExportRequest) -> None:
+def require_packages(settings: ExportSettings) -> None:
     """Raise ConfigError if a package that an export needs is not installed."""
-    needed = [*_FOR_GRAPHS, RUNTIMES[request.runtime].package]
-    needed += _FOR_INTEGERS if request.precision == "int8" else ()
+    needed = [*_FOR_GRAPHS, RUNTIMES[settings.runtime].package]
+    needed += _FOR_INTEGERS if settings.precision == "int8" else ()
     if missing := sorted({name for name in needed if find_spec(name) is None}):
-        message = f"got {request.runtime}, which needs {', '.join(missing)}; {INSTALL}"
+        message = f"got {settings.runtime}, which needs {', '.join(missing)}; {INSTALL}"
         raise ConfigError(FieldProblem("--to", message))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
 from pipelines.export.report import export_metrics, result_lines, write_report
-from pipelines.export.variants import ExportRequest, export_variant
+from pipelines.export.variants import export_variant
 from pipelines.inference.export import read_model_description
 from pipelines.preflight import REGISTRY, Places
 from pipelines.run.export_run import load_source, require_packages
@@ -18,7 +18,7 @@ from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.run_folder.files import remove_folder, write_atomic
 from pipelines.run_folder.layout import ExportedModelDir, RunDir, runs_root
 from pipelines.runtimes.variant import read_variant
-from pipelines.spec.exported_variant import RUNTIME_OF, ExportedVariant, variant_name
+from pipelines.spec.exported_variant import ExportedVariant
 from pipelines.spec.version_export import VersionExportResult, VersionExportSpec
 from pipelines.tracking.evaluation_log import log_export_of_version
 from pipelines.tracking.mlflow_store import find_store
@@ -37,13 +37,13 @@ def export_version(spec: VersionExportSpec, run_dir: RunDir, data_roots: Sequenc
 
     Raises:
         ConfigError: the version cannot be exported, or its data is not found.
-        DataError: the data has errors, other classes than in training, or no images of val.
+        DataError: the data has errors, other classes than in training, or no images of a split that is scored.
         RegistryError: the model registry does not respond.
     """
     uri = f"{REGISTRY}{spec.model}/{spec.version}"
     with locked(run_dir), closing(EventLog(run_dir.events)) as events:
         exports = ExportsDir.of(run_dir.path)
-        folder = exports.variant(variant_name(RUNTIME_OF[spec.to], spec.precision))
+        folder = exports.variant(spec.variant_name)
         if folder.description.is_file():
             variant = read_variant(folder.path)
         else:
@@ -68,14 +68,7 @@ def export_version(spec: VersionExportSpec, run_dir: RunDir, data_roots: Sequenc
 def _export(
     spec: VersionExportSpec, uri: str, run_dir: RunDir, data_roots: Sequence[Path], events: EventLog
 ) -> ExportedVariant:
-    request = ExportRequest(
-        runtime=RUNTIME_OF[spec.to],
-        precision=spec.precision,
-        nms=spec.nms,
-        max_drop=spec.max_drop,
-        calibration_images=spec.calibration_images,
-    )
-    require_packages(request)
+    require_packages(spec)
     events.write(StageData(stage="preparing", message=uri))
     if not ExportedModelDir(run_dir.model).description.is_file():
         download_model(uri, run_dir.model)
@@ -88,7 +81,8 @@ def _export(
         events.write(StageData(stage="exporting", message=step))
         print(step, flush=True)
 
-    return export_variant(load_source(run_dir, job, places), request, ExportsDir.of(run_dir.path), report)
+    source = load_source(run_dir, job, places, spec.splits)
+    return export_variant(source, spec, ExportsDir.of(run_dir.path), report)
 
 
 def _register(spec: VersionExportSpec, folder: Path, variant: ExportedVariant, events: EventLog) -> None:

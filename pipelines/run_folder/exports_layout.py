@@ -58,6 +58,11 @@ class VariantDir:
         return self.path / "example.py"
 
     @property
+    def inference(self) -> Path:
+        """Functions that prepare images for the graph and make the answers, for programs of others."""
+        return self.path / "inference.py"
+
+    @property
     def card(self) -> Path:
         """What the model is, for people."""
         return self.path / "README.md"

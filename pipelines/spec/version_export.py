@@ -3,47 +3,16 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, JsonValue, ValidationError
 
 from pipelines.base.errors import ConfigError
 from pipelines.base.names import Name
 from pipelines.base.paths import RelativePath
-from pipelines.spec.base import Count, Spec
+from pipelines.spec.base import Spec
 from pipelines.spec.batch_prediction import ModelName
 from pipelines.spec.explain import explain
-from pipelines.spec.exported_variant import (
-    CALIBRATION_IMAGES,
-    PRECISIONS,
-    RUNTIME_OF,
-    GraphFormat,
-    Nms,
-    VariantPrecision,
-    VariantResult,
-)
-
-
-class ExportSettings(Spec):
-    """The format that a version is exported to, and by how much the export may be worse."""
-
-    to: GraphFormat = Field(description="format of the graph: onnx for ONNX Runtime, or openvino")
-    precision: VariantPrecision = Field("fp32", description="bf16: openvino only; int8: quantized after training")
-    max_drop: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="by how much the main metric of each task may fall on val; null: 0.005, and 0.01 for int8"
-    )
-    nms: Nms = Field("outside", description="where overlapping boxes are dropped: after the graph, or in it")
-    calibration_images: Count = Field(
-        CALIBRATION_IMAGES, description="with int8: images of train that the scales are measured on"
-    )
-
-    @field_validator("precision")
-    @classmethod
-    def _is_computed_by_the_runtime(cls, precision: str, info: ValidationInfo) -> str:
-        if "to" not in info.data:
-            return precision  # the field `to` is the problem
-        choices = PRECISIONS[RUNTIME_OF[info.data["to"]]]
-        if precision not in choices:
-            raise ValueError(f"got {precision!r}; exports to {info.data['to']} are {' or '.join(choices)}")
-        return precision
+from pipelines.spec.export_settings import ExportSettings
+from pipelines.spec.exported_variant import VariantResult
 
 
 class VersionExportSpec(ExportSettings):

@@ -25,6 +25,7 @@ from pipelines.tasks.drawing import Drawing
 
 if TYPE_CHECKING:
     from pipelines.tasks.evaluated_images import EvaluatedImages
+    from pipelines.tasks.numpy_answer import NumpyFunction
     from pipelines.tasks.resampling import ScoredImages
     from pipelines.tasks.stored_embeddings import StoredEmbeddings
     from pipelines.tasks.worst_images import WorstFiles
@@ -272,17 +273,20 @@ class TaskKind(ABC, Generic[SpecT]):
         rows = zip(answer[self.answer_rows], is_kept, strict=True)
         return {**answer, self.answer_rows: [row for row, is_row_kept in rows if is_row_kept]}
 
-    def example(self, nms: str) -> str:
-        """Return the part of the program beside an exported graph that makes the answer of a task of the kind.
+    def numpy_functions(self, spec: SpecT) -> "tuple[NumpyFunction, ...]":
+        """Return the functions that make the answer of a task without torch; the last one is the entry.
 
-        It is a function of the name of the kind, and only needs what `pipelines.export.example` imports and defines.
+        Their source is copied into `inference.py` beside exported graphs, so that they only use each other, NumPy as
+        `np`, and `Any`. The entry returns the answer as JSON, and has the parameters
 
-        Args:
-            nms: `outside` if the program drops overlapping boxes, else `inside`.
+        - `name`: of the task,
+        - `outputs`: of the graph for one image, arrays by name, such as `cells.scores`; those whose name ends with
+          `.boxes` are in pixels of the image as given, and clipped to it,
+        - `model`: the content of `model.json`, see `ExportedVariant`.
         """
-        return (
-            f"def {self.name}(task, found, size_hw, scale_xy):\n    return {{k: v.tolist() for k, v in found.items()}}"
-        )
+        from pipelines.tasks.numpy_answer import raw_outputs
+
+        return (raw_outputs,)
 
     @abstractmethod
     def draw(self, name: str, answer: AnswerJson) -> Drawing:

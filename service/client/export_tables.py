@@ -11,12 +11,11 @@ from service.rest.export_schemas import ExportView
 
 def exports_table(exports: Iterable[ExportView]) -> Table:
     """Return a table with a row for each export."""
-    table = Table("export", "served", "one image", "times as fast", "size", "metrics on val (torch)", box=SIMPLE_HEAD)
+    table = Table("export", "served", "one image", "times as fast", "size", "metrics (torch)", box=SIMPLE_HEAD)
     for export in exports:
         latency = export.result.latency
         metrics = ", ".join(
-            f"{name.removeprefix('val/')} {_number(pair.variant)} ({_number(pair.torch)})"
-            for name, pair in export.result.metrics.items()
+            f"{name} {_number(pair.variant)} ({_number(pair.torch)})" for name, pair in export.result.metrics.items()
         )
         cells = (
             export.name,

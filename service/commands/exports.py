@@ -1,5 +1,7 @@
 """`pyramidion models export` and `exports`: versions of models in other runtimes."""
 
+from typing import Any
+
 import click
 
 from pipelines.base.console import terminal_console
@@ -28,15 +30,23 @@ EPILOG = f"With --wait: {EXIT_CODES_OF_WAIT} 1 is also the code of an export tha
     "--nms", type=click.Choice(["outside", "inside"]), default="outside", show_default=True,
     help="Where overlapping boxes are dropped: after the graph, or in it.",
 )  # fmt: skip
+@click.option(
+    "--calibration-images", type=click.IntRange(min=1), metavar="N",
+    help="With int8: images of train that the scales are measured on.  [default: 128]",
+)  # fmt: skip
+@click.option(
+    "--accuracy-aware", is_flag=True,
+    help="With int8 for openvino: keep the layers in float32 that cost most, in many passes over val.",
+)  # fmt: skip
+@click.option("--test", is_flag=True, help="Score test, too; the decision is that of val.")
 @click.option("--wait", is_flag=True, help="Show the progress until the job has ended, then the metrics.")
-def export(name: str, *, version: str, to: str, precision: str, max_drop: float | None, nms: str, wait: bool) -> int:
+def export(name: str, *, version: str, wait: bool, **settings: Any) -> int:
     """Export a VERSION (a number or alias) to another runtime as a job, and print the id of the job.
 
     The export is evaluated on the val data of the version; only one whose metrics fall by at most --max-drop is served.
     """
-    request: dict[str, str | float] = {"to": to, "precision": precision, "nms": nms}
-    if max_drop is not None:
-        request["max_drop"] = max_drop
+    # An earlier server does not know the settings that are not used.
+    request = {field: value for field, value in settings.items() if value is not None and value is not False}
     with ModelsClient() as client:
         job = client.export(name, client.number_of(name, version), request)
         print(job.id, flush=True)

@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 from pipelines.base.names import Name
+from pipelines.spec.export_settings import ExportSettings
 from pipelines.spec.exported_variant import VariantResult
-from pipelines.spec.version_export import ExportSettings
 from service.rest.job_request import ResourcesRequest
 from service.rest.schemas import Answer
 

@@ -17,16 +17,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.spec.exported_variant import ExportedVariant, RuntimeName, VariantPrecision
+from pipelines.spec.export_settings import ExportSettings
+from pipelines.spec.exported_variant import ExportedVariant
 from pipelines.spec.load import Document, apply_override, assemble, write_yaml
 from tests.bench.runs import BENCH_DIR, Run, execute, find_bccd, hardware, markdown, report
 
 BACKBONES = {"resnet18": "none", "tf_efficientnet_lite0": "default", "convnext_atto": "none"}
 """Backbones with the weights that training starts from: those of the package, or random ones."""
-VARIANTS: Sequence[tuple[RuntimeName, VariantPrecision]] = (
-    ("onnxruntime", "fp32"),
-    ("openvino", "fp32"),
-    ("openvino", "int8"),
+EXPORTS: Sequence[ExportSettings] = (
+    ExportSettings(to="onnx", test=True),
+    ExportSettings(to="openvino", test=True),
+    ExportSettings(to="openvino", precision="int8", test=True),
 )
 CELLS = {"levels": ["p3", "p4", "p5"], "score_threshold": 0.02}
 TASKS: Mapping[str, Mapping[str, Any]] = {
@@ -90,7 +91,7 @@ class Exported:
     """
 
     def __init__(self, folder: Path) -> None:
-        from pipelines.export.variants import ExportRequest, export_variant
+        from pipelines.export.variants import export_variant
         from pipelines.preflight import Places
         from pipelines.run.export_run import load_source
         from pipelines.run.folder_setup import locked
@@ -103,12 +104,12 @@ class Exported:
         self.exports = ExportsDir.of(folder)
         self.variants: dict[str, ExportedVariant] = {}
         with locked(run_dir):
-            for runtime, precision in VARIANTS:
-                target = self.exports.variant(f"{runtime}-{precision}")
+            for settings in EXPORTS:
+                target = self.exports.variant(settings.variant_name)
                 if not target.description.is_file():
-                    print(f"== {folder.name}: {runtime}-{precision}", flush=True)
-                    export_variant(self.source, ExportRequest(runtime, precision, test=True), self.exports)
-                self.variants[f"{runtime}-{precision}"] = read_variant(target.path)
+                    print(f"== {folder.name}: {settings.variant_name}", flush=True)
+                    export_variant(self.source, settings, self.exports)
+                self.variants[settings.variant_name] = read_variant(target.path)
 
     def times(self, task: str, size_hw: tuple[int, int], rounds: int) -> dict[str, float]:
         """Return the median seconds of one image of a model with one head, in torch and in each export."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson, FileFormat
 from pipelines.tasks.base import TaskKind
-from pipelines.tasks.classification import example
 from pipelines.tasks.classification.analysis_views import classification_analyses
 from pipelines.tasks.classification.answer_files import ScoreTable
 from pipelines.tasks.classification.schemas import ClassificationAnswer, ClassificationResult
@@ -16,6 +15,7 @@ from pipelines.tasks.drawing import Drawing
 
 if TYPE_CHECKING:
     from pipelines.tasks.evaluated_images import EvaluatedImages
+    from pipelines.tasks.numpy_answer import NumpyFunction
     from pipelines.tasks.resampling import ScoredImages
 
 
@@ -70,8 +70,10 @@ class ClassificationKind(TaskKind[ClassificationSpec]):
         error = (result.get("calibration") or {}).get("ece")
         return "" if error is None else f"expected calibration error {error:.3f}"
 
-    def example(self, nms: str) -> str:
-        return example.ANSWER
+    def numpy_functions(self, spec: ClassificationSpec) -> "tuple[NumpyFunction, ...]":
+        from pipelines.tasks.classification.numpy_answer import classification
+
+        return (classification,)
 
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
         """Return the best class as caption."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson
 from pipelines.tasks.base import TaskKind
-from pipelines.tasks.detection import example
 from pipelines.tasks.detection.analysis_views import detection_analyses
 from pipelines.tasks.detection.answer_files import COCO_JSON, CocoResults, DetectionTable
 from pipelines.tasks.detection.schemas import COCO_NUMBERS, DetectionAnswer, DetectionResult
@@ -16,6 +15,7 @@ from pipelines.tasks.drawing import Drawing
 
 if TYPE_CHECKING:
     from pipelines.tasks.evaluated_images import EvaluatedImages
+    from pipelines.tasks.numpy_answer import NumpyFunction
     from pipelines.tasks.resampling import ScoredImages
     from pipelines.tasks.worst_images import WorstFiles
 
@@ -86,8 +86,11 @@ class DetectionKind(TaskKind[DetectionSpec]):
         assert ground_truth is not None
         return EvaluatedDetections.read(result, predictions, ground_truth, worst)
 
-    def example(self, nms: str) -> str:
-        return (example.NMS_OUTSIDE if nms == "outside" else example.NMS_INSIDE) + example.ANSWER
+    def numpy_functions(self, spec: DetectionSpec) -> "tuple[NumpyFunction, ...]":
+        from pipelines.tasks.detection.numpy_answer import detection
+        from pipelines.tasks.numpy_detections import all_objects, best_objects, non_max_suppression
+
+        return (non_max_suppression, all_objects, best_objects, detection)
 
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
         """Return the boxes with their labels and scores."""

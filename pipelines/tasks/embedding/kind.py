@@ -8,12 +8,12 @@ from pipelines.formats.layer import LabelKind
 from pipelines.tasks.answer_files import AnswerJson
 from pipelines.tasks.base import TaskKind
 from pipelines.tasks.drawing import Drawing
-from pipelines.tasks.embedding import example
 from pipelines.tasks.embedding.answer_files import EmbeddingArrays
 from pipelines.tasks.embedding.schemas import EmbeddingAnswer, EmbeddingResult
 from pipelines.tasks.embedding.spec import EMBEDDING_SPECS, EmbeddingSpec
 
 if TYPE_CHECKING:
+    from pipelines.tasks.numpy_answer import NumpyFunction
     from pipelines.tasks.resampling import ScoredImages
     from pipelines.tasks.stored_embeddings import StoredEmbeddings
 
@@ -69,8 +69,13 @@ class EmbeddingKind(TaskKind[EmbeddingSpec]):
 
         return read_stored_embeddings(predictions)
 
-    def example(self, nms: str) -> str:
-        return example.ANSWER
+    def numpy_functions(self, spec: EmbeddingSpec) -> "tuple[NumpyFunction, ...]":
+        from pipelines.tasks.embedding.numpy_answer import image_embedding, object_embeddings
+        from pipelines.tasks.numpy_detections import all_objects, best_objects, non_max_suppression
+
+        if spec.of == "image":
+            return (image_embedding,)
+        return (non_max_suppression, all_objects, best_objects, object_embeddings)
 
     def draw(self, name: str, answer: AnswerJson) -> Drawing:
         """Return an empty drawing, because vectors are not shown."""

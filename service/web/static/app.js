@@ -106,6 +106,9 @@ window.htmx.defineExtension("json", {
     for (const input of element.querySelectorAll?.("input[type=number][name]") ?? []) {
       if (input.name in fields) fields[input.name] = Number(fields[input.name]);
     }
+    for (const input of element.querySelectorAll?.("input[type=checkbox][name]:not([data-list])") ?? []) {
+      fields[input.name] = input.checked;
+    }
     for (const input of element.querySelectorAll?.("input[type=date][name]") ?? []) {
       if (fields[input.name] === "") delete fields[input.name];
     }

@@ -10,11 +10,12 @@ import torch
 
 from pipelines.data.dataset.index import build_index
 from pipelines.data.loading.datamodule import JobData
-from pipelines.export.variants import ExportRequest, ExportSource, export_variant
+from pipelines.export.variants import ExportSource, export_variant
 from pipelines.inference.export import export_model, load_exported
 from pipelines.model import build_model
 from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.run_folder.layout import ExportedModelDir
+from pipelines.spec.export_settings import ExportSettings
 from pipelines.spec.job import JobSpec
 from pipelines.spec.load import validate_document
 
@@ -71,5 +72,5 @@ def source(export_job: JobSpec, make_source: Callable[[JobSpec], ExportSource]) 
 def exports(source: ExportSource, tmp_path_factory: pytest.TempPathFactory) -> ExportsDir:
     """Return the folder with one export, for OpenVINO in float32; tests must not change it."""
     exports = ExportsDir.of(tmp_path_factory.mktemp("run"))
-    export_variant(source, ExportRequest("openvino"), exports)
+    export_variant(source, ExportSettings(to="openvino"), exports)
     return exports

@@ -36,7 +36,7 @@ class GraphCase:
         self, tasks: Mapping[str, Any], folder: Path, *, backbone: Mapping[str, Any] = TINY, **options: Any
     ) -> None:
         self.model_spec = ModelSpec.model_validate(
-            {"backbone": dict(backbone), "neck": {"channels": 8}, "tasks": {name: dict(tasks[name]) for name in tasks}}
+            {"backbone": dict(backbone), "neck": {"channels": 24}, "tasks": {name: dict(tasks[name]) for name in tasks}}
         )
         torch.manual_seed(0)
         self.model = build_model(self.model_spec, dict.fromkeys(tasks, CLASSES)).eval()

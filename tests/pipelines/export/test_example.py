@@ -1,4 +1,4 @@
-"""The program beside an exported graph answers as the predictor does, whatever the file of the image is."""
+"""The programs beside an exported graph answer as the predictor does, whatever the file of the image is."""
 
 import json
 import runpy
@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.export.example import example_text
+from pipelines.export.example import example_text, inference_text
 from pipelines.inference.predictor import Predictor
 from pipelines.run_folder.exports_layout import VariantDir
+from pipelines.runtimes.rows import RUNTIMES
 from pipelines.spec.job import JobSpec
 from tests.channel_means import write_channel_means
 
@@ -49,12 +50,17 @@ def folder(scene_job: JobSpec, scene_model: Path, tmp_path: Path) -> VariantDir:
     folder = VariantDir(tmp_path / "export")
     variant = write_channel_means(folder.path, scene_job, model=scene_model)
     folder.example.write_text(example_text(variant))
+    folder.inference.write_text(inference_text(variant))
     return folder
 
 
-def run_example(folder: VariantDir, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["example.py", str(image)])
-    runpy.run_path(str(folder.example), run_name="__main__")
+def run_example(folder: VariantDir, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["example.py", *arguments])
+    monkeypatch.syspath_prepend(folder.path)
+    try:
+        runpy.run_path(str(folder.example), run_name="__main__")
+    finally:
+        sys.modules.pop("inference", None)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -68,7 +74,7 @@ def test_answers_are_those_of_the_predictor(
 ) -> None:
     image = tmp_path / name
     FILES[name](image)
-    run_example(folder, image, monkeypatch)
+    run_example(folder, [str(image)], monkeypatch)
     (answer,) = Predictor.from_variant(scene_model, folder.path, threads=1).predict([image])
     expected = {row["label"]: row["score"] for row in answer["tasks"]["scene"]["labels"]}
     found = {row["label"]: row["score"] for row in json.loads(capsys.readouterr().out)["scene"]["labels"]}
@@ -79,5 +85,16 @@ def test_image_of_16_bits_is_refused_with_advice(
     folder: VariantDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    with pytest.raises(SystemExit, match=r"deep.png: has more than 8 bits per channel; convert it to 8 bits"):
-        run_example(folder, tmp_path / "deep.png", monkeypatch)
+    with pytest.raises(ValueError, match=r"deep.png: has more than 8 bits per channel; convert it to 8 bits"):
+        run_example(folder, [str(tmp_path / "deep.png")], monkeypatch)
+
+
+def test_example_without_an_image_prints_how_to_use_it(folder: VariantDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=r"python example\.py IMAGE"):
+        run_example(folder, [], monkeypatch)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_example_is_short_enough_to_be_read(runtime: str, scene_job: JobSpec, tmp_path: Path) -> None:
+    variant = write_channel_means(tmp_path / "export", scene_job).model_copy(update={"runtime": runtime})
+    assert len(example_text(variant).splitlines()) <= 30

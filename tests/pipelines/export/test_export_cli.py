@@ -11,9 +11,14 @@ from pipelines.export_cli import main
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--to", "onnx", "--precision", "bf16"], "--precision: got bf16; onnxruntime computes in fp32, int8"),
-        (["--to", "onnx", "--accuracy-aware"], "--accuracy-aware: write it with --to openvino --precision int8"),
-        (["--to", "onnx", "--calibration-images", "0"], "--calibration-images: got 0; write 1 or more"),
+        (["--to", "onnx", "--precision", "bf16"], "--precision: got 'bf16'; exports to onnx are fp32 or int8"),
+        (["--to", "onnx", "--accuracy-aware"], "--accuracy-aware: is only possible for the format openvino"),
+        (
+            ["--to", "onnx", "--calibration-images", "0"],
+            "--calibration-images: got 0; should be greater than or equal to 1",
+        ),
+        (["--to", "onnx", "--max-drop", "-1"], "--max-drop: got -1.0; should be greater than or equal to 0"),
+        (["--to", "onnx", "--max-drop", "nan"], "--max-drop: got nan; should be a finite number"),
         (["--to", "onnx", "--model.optimizer.lr", "1"], "--model.optimizer.lr: is not an option of this command"),
         (["--to", "onnx"], "is not a run folder; name one that fit has written"),
     ],

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipelines.export.gate import MAX_DROP, decide
+from pipelines.export.gate import decide
+from pipelines.spec.export_settings import MAX_DROP
 from pipelines.spec.exported_variant import MetricPair, Parity
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model import ModelSpec

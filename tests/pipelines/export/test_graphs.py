@@ -3,10 +3,17 @@
 from pathlib import Path
 
 import pytest
+from onnx import load
+from torch import Tensor
 
+from heads.classification import MulticlassHead
+from heads.exportable import ObjectRows
 from pipelines.base.errors import ConfigError
+from pipelines.export.onnx_file import write_onnx
+from pipelines.model import build_model
 from pipelines.runtimes.rows import RUNTIMES
-from tests.pipelines.export.graph_cases import TASKS, GraphCase, check_parity, images_of
+from pipelines.spec.model import ModelSpec
+from tests.pipelines.export.graph_cases import CLASSES, TASKS, TINY, GraphCase, check_parity, images_of
 
 SIZES = [(1, 64, 96), (3, 96, 160), (2, 256, 128)]
 """Numbers of images, heights and widths."""
@@ -72,6 +79,45 @@ def test_soft_nms_inside_a_graph_is_refused_before_the_export(tmp_path: Path) ->
         match=r"model: cannot be exported: soft_nms_sigma: got 0\.5; a graph",
     ):
         GraphCase({"cells": {**TASKS["cells"], "soft_nms_sigma": 0.5}}, tmp_path, nms="inside")
+
+
+@pytest.mark.integration
+def test_graph_has_only_what_its_outputs_need(tmp_path: Path) -> None:
+    """The pyramid is not computed for a classification that pools a level of the backbone."""
+    case = GraphCase({"kind": TASKS["kind"]}, tmp_path)
+    graph = load(case.path).graph
+    needed = {output.name for output in graph.output}
+    unused = []
+    for node in reversed(graph.node):
+        if needed.isdisjoint(node.output):
+            unused.append(node.name)
+        needed.update(node.input)
+    assert unused == []
+    assert not [
+        constant.name for constant in graph.initializer if constant.name not in needed or "neck" in constant.name
+    ]
+
+
+class BranchingHead(MulticlassHead):
+    """A head whose computation depends on the values that it computes."""
+
+    def graph_outputs(
+        self, raw: Tensor, image_sizes_hw: Tensor, objects: ObjectRows | None = None
+    ) -> dict[str, Tensor]:
+        return {"scores": raw if raw.sum() > 0 else -raw}
+
+
+@pytest.mark.integration
+def test_network_that_cannot_be_traced_is_one_line_for_the_user(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec = ModelSpec.model_validate({"backbone": TINY, "tasks": {"kind": TASKS["kind"]}})
+    model = build_model(spec, {"kind": CLASSES}).eval()
+    levels = model.backbone.feature_specs
+    model.heads["kind"] = BranchingHead(spec.tasks["kind"], level_specs=levels, num_classes=len(CLASSES)).eval()
+    with pytest.raises(ConfigError, match=r"^model: cannot be exported: Could not guard on data-dependent [^\n]+$"):
+        write_onnx(model, tmp_path / "model.onnx", (64, 96))
+    assert "def forward" not in capfd.readouterr().err
 
 
 @pytest.mark.slow

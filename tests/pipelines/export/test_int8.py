@@ -11,11 +11,12 @@ from onnx import TensorProto, helper, numpy_helper, save_model
 
 from pipelines.export.openvino_file import write_openvino
 from pipelines.export.quantization import quantize_openvino
-from pipelines.export.variants import ExportRequest, ExportSource, accuracy_control, export_variant
+from pipelines.export.variants import ExportSource, accuracy_control, export_variant
 from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.runtimes.openvino import import_openvino
 from pipelines.runtimes.rows import RUNTIMES
 from pipelines.runtimes.variant import load_variant, read_variant
+from pipelines.spec.export_settings import ExportSettings
 
 pytestmark = pytest.mark.integration
 
@@ -35,8 +36,8 @@ import openvino.tools.ovc
 
 def test_openvino_computes_integers(source: ExportSource, exports: ExportsDir, tmp_path: Path) -> None:
     quantized = ExportsDir.of(tmp_path)
-    request = ExportRequest("openvino", "int8", max_drop=1.0, calibration_images=8)
-    variant = export_variant(source, request, quantized)
+    settings = ExportSettings(to="openvino", precision="int8", max_drop=1.0, calibration_images=8)
+    variant = export_variant(source, settings, quantized)
     assert variant.servable
     assert variant.parity is None, "integers are not expected to compute the same numbers"
     weights = quantized.variant(variant.name).path / "model.bin"
@@ -74,8 +75,8 @@ def test_biases_are_corrected_for_the_error_of_the_integers(tmp_path: Path) -> N
 
 def test_export_that_falls_too_far_is_kept_and_says_why(source: ExportSource, tmp_path: Path) -> None:
     exports = ExportsDir.of(tmp_path)
-    request = ExportRequest("onnxruntime", "int8", max_drop=-1.0, calibration_images=8)
-    variant = export_variant(source, request, exports)
+    settings = ExportSettings(to="onnx", precision="int8", calibration_images=8).model_copy(update={"max_drop": -1.0})
+    variant = export_variant(source, settings, exports)
     assert not variant.servable
     assert "val/scene/mAP falls by" in variant.reason
     assert "**Do not serve this export**: val/" in exports.variant(variant.name).card.read_text()
@@ -84,8 +85,8 @@ def test_export_that_falls_too_far_is_kept_and_says_why(source: ExportSource, tm
 
 def test_accuracy_is_a_score_that_nncf_can_divide_by(source: ExportSource, exports: ExportsDir) -> None:
     """The change from torch alone would be 0 for the network in float32."""
-    request = ExportRequest("openvino", "int8", accuracy_aware=True)
-    control = accuracy_control(source, request, None, print)
+    settings = ExportSettings(to="openvino", precision="int8", accuracy_aware=True)
+    control = accuracy_control(source, settings, None, print)
     assert control is not None
     session = RUNTIMES["openvino"].load(exports.variant("openvino-fp32").path / "model.xml", "fp32", threads=1)
     assert control.score(session) == pytest.approx(1, abs=0.005)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.export.variants import ExportRequest, ExportSource, export_variant
+from pipelines.export.variants import ExportSource, export_variant
 from pipelines.inference.predictor import Predictor
 from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.runtimes.variant import load_variant, read_variant
+from pipelines.spec.export_settings import ExportSettings
 from pipelines.spec.job import JobSpec
 
 pytestmark = pytest.mark.integration
@@ -45,7 +46,7 @@ def test_export_computes_what_torch_computes_and_may_be_served(exports: ExportsD
 def test_folder_is_complete_and_nothing_else_remains(exports: ExportsDir) -> None:
     assert [path.name for path in exports.path.iterdir()] == ["openvino-fp32"]
     files = sorted(path.name for path in exports.variant("openvino-fp32").path.iterdir())
-    assert files == ["README.md", "example.py", "model.bin", "model.json", "model.xml"]
+    assert files == ["README.md", "example.py", "inference.py", "model.bin", "model.json", "model.xml"]
 
 
 def test_graph_has_no_input_that_it_does_not_use(exports: ExportsDir) -> None:
@@ -97,7 +98,7 @@ def test_graph_of_one_size_computes_what_torch_computes_for_the_same_padded_imag
     document["model"]["backbone"] = {"name": "vit_tiny", "weights": "none"}
     document["data"]["image_size"] = [64, 96]  # the images are squares
     source = make_source(JobSpec.model_validate(document))
-    variant = export_variant(source, ExportRequest("onnxruntime", max_drop=1), ExportsDir.of(tmp_path))
+    variant = export_variant(source, ExportSettings(to="onnx", max_drop=1), ExportsDir.of(tmp_path))
     assert variant.sizes_hw == ((64, 96),)
     assert variant.servable, variant.reason
     padded = {name: pair for name, pair in variant.metrics.items() if pair.torch != pair.variant}

@@ -38,13 +38,14 @@ def test_version_is_exported_evaluated_and_then_computed_by_the_export(
     exported = tmp_path / "exported"
     export_model(model, scene_job, index.categories, exported)
     registry.register(exported, name="to export", run_id=run_id, metrics={}, select=select, val_fingerprint="1")
-    spec, run_dir = VersionExportSpec(to="onnx", model="to export", version=1), RunDir.of(tmp_path / "job")
+    spec = VersionExportSpec(to="onnx", model="to export", version=1, test=True)
+    run_dir = RunDir.of(tmp_path / "job")
     run_dir.path.mkdir()
 
     export_version(spec, run_dir, [demo_root.parent])
     result = json.loads(run_dir.result.read_text())
     assert (result["export"]["servable"], result["export"]["gate"]["reasons"]) == (True, [])
-    assert result["export"]["metrics"].keys() >= {"val/scene/mAP"}
+    assert result["export"]["metrics"].keys() >= {"val/scene/mAP", "test/scene/mAP"}
     assert not run_dir.model.exists()
     version = registry.version("to export", 1)
     assert version is not None

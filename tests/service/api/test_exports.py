@@ -53,13 +53,13 @@ def run(rest: httpx2.Client) -> Callable[..., Result]:
 
 
 def test_export_is_a_job_of_its_kind(rest: httpx2.Client) -> None:
-    body = {"to": "openvino", "precision": "int8", "max_drop": 0.02, "priority": 2}
+    body = {"to": "openvino", "precision": "int8", "max_drop": 0.02, "test": True, "priority": 2}
     first, second = (rest.post(PATH, json=body, headers={"Idempotency-Key": "one"}) for _ in range(2))
     assert first.status_code == 202, first.text
     assert first.json()["id"] == second.json()["id"]
     job = rest.get(first.headers["location"]).json()
     assert (job["kind"], job["name"], job["priority"]) == ("export", NAME, 2)
-    expected = {"to": "openvino", "precision": "int8", "max_drop": 0.02, "model": NAME, "version": 1}
+    expected = {"to": "openvino", "precision": "int8", "max_drop": 0.02, "test": True, "model": NAME, "version": 1}
     assert job["config"] == expected
     assert job["resources"] == {"cpus": 4, "gpus": 0, "gpu_type": None, "nodes": 1, "timeout_s": None}
     as_job = rest.post("/v1/jobs", json={"kind": "export", "config": expected})
@@ -72,6 +72,7 @@ def test_export_is_a_job_of_its_kind(rest: httpx2.Client) -> None:
         ({"to": "tflite"}, "/to", "got 'tflite'; input should be 'onnx' or 'openvino'"),
         ({"to": "onnx", "precision": "bf16"}, "/precision", "got 'bf16'; exports to onnx are fp32 or int8"),
         ({"to": "onnx", "max_drop": 2}, "/max_drop", "less than or equal to 1"),
+        ({"to": "openvino", "accuracy_aware": True}, "/accuracy_aware", "only possible for the format openvino with"),
         ({"to": "onnx", "resources": {"cpus": 99}}, "/resources/cpus", "request at most 16"),
     ],
 )
@@ -130,8 +131,9 @@ def test_exports_of_a_version_are_listed_with_what_was_measured(
 
 
 def test_command_submits_an_export(rest: httpx2.Client, run: Callable[..., Result]) -> None:
-    done = run("export", NAME, "candidate", "--to", "openvino", "--max-drop", "0.01")
+    done = run("export", NAME, "candidate", "--to", "openvino", "--max-drop", "0.0", "--test")
     config = rest.get(f"/v1/jobs/{done.stdout.strip()}").json()["config"]
     assert config == {
-        "to": "openvino", "precision": "fp32", "nms": "outside", "max_drop": 0.01, "model": NAME, "version": 1
+        "to": "openvino", "precision": "fp32", "nms": "outside", "max_drop": 0.0, "test": True, "model": NAME,
+        "version": 1,
     }  # fmt: skip

@@ -57,6 +57,7 @@ def bodies(document: Document) -> dict[tuple[str, str], Document]:
     folder = {"name": "shapes", "folder": "missing", "sources": document["data"]["sources"]}
     resources = {"cpus": 1, "gpus": 0, "timeout_s": 9}
     export = {"to": "onnx", "precision": "fp32", "max_drop": 0.1, "nms": "outside", "name": "a", "priority": 1}
+    export |= {"test": True}
     images = {"folder": "missing", "name": "a", "classes": ["a"], "threshold": 0.5, "version": 1}
     rate = {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True}
     sweep = {
