@@ -97,6 +97,7 @@ def serve(listener: socket.socket) -> None:
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=5,
+        proxy_headers=False,  # only the API connects
         # The API closes idle connections. If this side closed one, a request could be on its way.
         timeout_keep_alive=3600,
     )
