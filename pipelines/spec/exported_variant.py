@@ -87,13 +87,11 @@ class Latency(Spec):
 
 
 class Gate(Spec):
-    """The decision whether an export may be served.
+    """The decision whether an export may be served."""
 
-    `reasons` say why it may not be; they are empty if it passed.
-    """
-
-    max_drop: float
-    reasons: tuple[str, ...] = ()
+    max_drop: float = Field(description="by how much the main metric of each task may fall on val")
+    metrics: tuple[str, ...] = Field((), description="the main metric of each task, as <task>/<metric>")
+    reasons: tuple[str, ...] = Field((), description="why it may not be served; empty if it may")
 
     @property
     def is_passed(self) -> bool:
@@ -118,6 +116,13 @@ class VariantResult(Spec):
     def name(self) -> str:
         """Return the name of its folder."""
         return variant_name(self.runtime, self.precision)
+
+    @property
+    def main_metrics(self) -> dict[str, MetricPair]:
+        """Return the main metric of each task on each split that was scored, by name; all metrics of exports that were
+        made before the gate had this list."""
+        main = () if self.gate is None else self.gate.metrics
+        return {name: pair for name, pair in self.metrics.items() if not main or name.partition("/")[2] in main}
 
     @property
     def reason(self) -> str:
