@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.base.cores import let_idle_threads_sleep
+from pipelines.base.deferred_scipy import defer_scipy_signal
 from pipelines.base.errors import ConfigError, ExitCode, FieldProblem, PyramidionError, RegistryError, Stopped
 from pipelines.base.exit_codes import end_process, exit_code_of
 from pipelines.base.garbage_collection import no_garbage_collection
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"usage: python -m pipelines.cli {'|'.join(COMMANDS)} ...", file=sys.stderr)
         return ExitCode.USAGE
     let_idle_threads_sleep()
+    defer_scipy_signal()
     return exit_code_of(lambda: _run_as_rank(words[0], words[1:]))
 
 

@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from pipelines.base.cores import let_idle_threads_sleep
+from pipelines.base.deferred_scipy import defer_scipy_signal
 from pipelines.base.errors import ConfigError, ExitCode, FieldProblem
 from pipelines.base.exit_codes import end_process, exit_code_of
 from pipelines.base.garbage_collection import no_garbage_collection
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"usage: python -m pipelines.export_cli {'|'.join(PARSERS)} ...", file=sys.stderr)
         return ExitCode.USAGE
     let_idle_threads_sleep()
+    defer_scipy_signal()
 
     def run() -> int:
         release_stop_signals()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.base.cores import let_idle_threads_sleep
+from pipelines.base.deferred_scipy import defer_scipy_signal
 from pipelines.base.exit_codes import end_process, exit_code_of
 from pipelines.base.garbage_collection import no_garbage_collection
 from pipelines.base.temporary_folder import require_temporary_folder
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--run-dir", required=True, type=Path, metavar="DIR", help="folder of the job")
     options = parser.parse_args(argv)
     let_idle_threads_sleep()
+    defer_scipy_signal()
 
     def run() -> int:
         StopRequest("while exporting").install()

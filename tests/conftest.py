@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from pipelines.base.deferred_scipy import defer_scipy_signal
 from pipelines.base.records import Category
 from pipelines.base.suggested_commands import set_data_arguments
 from pipelines.data.synth.dataset import write_synthetic
@@ -21,6 +22,9 @@ from pipelines.tracking.mlflow_store import connect, find_experiment, find_store
 from tests.made_once import made_once
 
 pytest_plugins = ["tests.postgres", "tests.process_end", "tests.ray_cluster", "tests.s3", "tests.slurm"]
+
+# As the commands do that train, before a test imports Lightning.
+defer_scipy_signal()
 
 # Collecting the tests imports everything and creates objects that stay; searching them for garbage takes seconds.
 gc.disable()

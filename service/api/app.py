@@ -117,7 +117,9 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.registry.register(ConnectionCollector(connections))
     add_handlers(app)
     checks = [Depends(reject_ignored_parameters)]
+    # Routes are tried in this order; predictions are the most frequent requests, and those of which milliseconds count.
     for routes in (
+        models,
         jobs,
         job_details,
         events,
@@ -129,7 +131,6 @@ def create_app(settings: Settings) -> FastAPI:
         comparison,
         sweeps,
         predictions,
-        models,
         explanations,
         model_versions,
         exports,

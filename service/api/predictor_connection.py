@@ -1,64 +1,95 @@
 """HTTP connections from the API to one predictor. Torch-free."""
 
 import asyncio
+import io
 from collections.abc import Mapping
-from urllib.parse import urlencode
+from dataclasses import dataclass
 
-import httpx2
+import aiohttp
 
 from service.predictor_address import HEALTH_PATH, PredictorAddress
 
 _MAX_CONNECT_S = 5.0
+_MAX_HEADER_BYTES = 64 << 10
+"""Longest header of an answer; the warnings about an image are one header."""
+
+
+class ConnectionBroken(Exception):
+    """The connection cannot be opened, or it ended before the answer."""
+
+
+@dataclass(frozen=True)
+class PredictorAnswer:
+    """A complete answer of a predictor; names of headers have no case."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the predictor did what it was asked for."""
+        return 200 <= self.status_code < 300
+
+    @property
+    def text(self) -> str:
+        """The content as text."""
+        return self.content.decode(errors="replace")
 
 
 class PredictorConnection:
-    """The connections to a predictor.
+    """The connections to a predictor. Use it in one event loop.
+
+    Connections stay open for some seconds after a request, as many as requests were in progress at once.
 
     Args:
         address: where it listens.
-        num_kept: number of idle connections to keep open.
         secret: sent with each request; None: the predictor has none.
     """
 
-    def __init__(self, address: PredictorAddress, num_kept: int, secret: str | None = None) -> None:
-        self._base_url = address.base_url
-        self._headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=num_kept)
-        # Variables such as HTTP_PROXY must not lead requests to another host.
-        self._transport = httpx2.AsyncHTTPTransport(uds=address.path, limits=limits, trust_env=False)
+    def __init__(self, address: PredictorAddress, secret: str | None = None) -> None:
+        connector = (
+            aiohttp.TCPConnector(limit=0) if address.path is None else aiohttp.UnixConnector(address.path, limit=0)
+        )
+        # By default, variables such as HTTP_PROXY have no effect, so that requests do not reach another host.
+        self._session = aiohttp.ClientSession(
+            address.base_url,
+            connector=connector,
+            headers={} if secret is None else {"Authorization": f"Bearer {secret}"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            max_field_size=_MAX_HEADER_BYTES,
+        )
 
     async def send(
         self, method: str, path: str, query: Mapping[str, str], content: bytes, timeout_s: float
-    ) -> httpx2.Response:
-        """Return the complete response.
+    ) -> PredictorAnswer:
+        """Return the complete answer.
 
         Raises:
             TimeoutError: it did not arrive in time.
-            httpx2.TransportError: the connection cannot be opened, or it broke.
+            ConnectionBroken: the connection cannot be opened, or it ended before the answer.
         """
-        url = f"{self._base_url}{path}?{urlencode(query)}"
-        connect = {"connect": min(timeout_s, _MAX_CONNECT_S)}
-        request = httpx2.Request(
-            method, url, content=content, headers=self._headers, extensions={"timeout": {**_NO_TIMEOUTS, **connect}}
-        )
-        async with asyncio.timeout(timeout_s):
-            response = await self._transport.handle_async_request(request)
-            try:
-                await response.aread()
-            finally:
-                await response.aclose()
-            return response
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=min(timeout_s, _MAX_CONNECT_S))
+        body = io.BytesIO(content) if content else None
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.request(
+                    method, path, params=query, data=body, timeout=limits, allow_redirects=False
+                ) as response,
+            ):
+                received = await response.read()
+                return PredictorAnswer(response.status, response.headers, received)
+        except aiohttp.ClientError as error:  # a connection that is not opened in time is one, too
+            raise ConnectionBroken(f"{type(error).__name__}: {error}") from error
 
     async def is_healthy(self, timeout_s: float) -> bool:
         """Return whether the predictor says in time that it works."""
         try:
             return (await self.send("GET", HEALTH_PATH, {}, b"", timeout_s)).status_code == 200
-        except (TimeoutError, httpx2.TransportError):
+        except (TimeoutError, ConnectionBroken):
             return False
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._transport.aclose()
-
-
-_NO_TIMEOUTS: dict[str, float | None] = {"read": None, "write": None, "pool": None}
+        await self._session.close()

@@ -5,19 +5,20 @@ Any other problem, such as one about the model, is the answer to the whole reque
 """
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
-import httpx2
 from starlette.responses import Response
 
+from service.api.predictor_connection import PredictorAnswer
 from service.api.predictor_link import PredictorLink
 from service.rest.model_schemas import IMAGE_POINTER, RUNTIME_HEADER, VERSION_HEADER, WARNINGS_HEADER
 
 _KEPT = ("Content-Type", "Retry-After", VERSION_HEADER, RUNTIME_HEADER, WARNINGS_HEADER)
 
 
-def forwarded(answer: httpx2.Response) -> Response:
+def forwarded(answer: PredictorAnswer) -> Response:
     """Return the predictor's answer as the answer to the client."""
     kept = {name: answer.headers[name] for name in _KEPT if name in answer.headers}
     return Response(answer.content, answer.status_code, kept)
@@ -47,7 +48,7 @@ async def predict_images(link: PredictorLink, query: Mapping[str, str], images: 
     return Response(f'{{"predictions":[{",".join(entries)}]}}', HTTPStatus.OK, headers, "application/json")
 
 
-async def _predict(link: PredictorLink, query: Mapping[str, str], images: Sequence[bytes]) -> list[httpx2.Response]:
+async def _predict(link: PredictorLink, query: Mapping[str, str], images: Sequence[bytes]) -> list[PredictorAnswer]:
     tasks = [asyncio.ensure_future(link.predict(query, image)) for image in images]
     try:
         return list(await asyncio.gather(*tasks))
@@ -56,5 +57,5 @@ async def _predict(link: PredictorLink, query: Mapping[str, str], images: Sequen
             task.cancel()
 
 
-def _is_about_its_image(answer: httpx2.Response) -> bool:
-    return any(error.get("pointer") == IMAGE_POINTER for error in answer.json().get("errors", []))
+def _is_about_its_image(answer: PredictorAnswer) -> bool:
+    return any(error.get("pointer") == IMAGE_POINTER for error in json.loads(answer.content).get("errors", []))

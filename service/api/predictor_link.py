@@ -7,10 +7,9 @@ from contextlib import AbstractContextManager, contextmanager
 from http import HTTPStatus
 from typing import Protocol
 
-import httpx2
 from pydantic import ValidationError
 
-from service.api.predictor_connection import PredictorConnection
+from service.api.predictor_connection import ConnectionBroken, PredictorAnswer, PredictorConnection
 from service.api.predictor_process import OwnPredictor
 from service.predictor_address import PredictorAddress
 from service.rest.problems import Problem
@@ -43,7 +42,7 @@ class RemotePredictor:
 
     def __init__(self, address: PredictorAddress, settings: Settings) -> None:
         self._address = address
-        self._connection = PredictorConnection(address, settings.predict_queue_size, settings.secret_of_predictor)
+        self._connection = PredictorConnection(address, settings.secret_of_predictor)
 
     @contextmanager
     def in_use(self) -> Iterator[PredictorConnection]:
@@ -114,7 +113,7 @@ class PredictorLink:
             return
         raise _problem_in(response)
 
-    async def predict(self, query: Mapping[str, str], image: bytes) -> httpx2.Response:
+    async def predict(self, query: Mapping[str, str], image: bytes) -> PredictorAnswer:
         """Return the complete response of the predictor; the first call waits for it to start.
 
         Args:
@@ -126,7 +125,7 @@ class PredictorLink:
         """
         return await self._send("POST", "/predict", query, image)
 
-    async def explain(self, query: Mapping[str, str], images: Sequence[bytes]) -> httpx2.Response:
+    async def explain(self, query: Mapping[str, str], images: Sequence[bytes]) -> PredictorAnswer:
         """Return the complete response of the predictor about one image, or about an image and a reference.
 
         Args:
@@ -142,7 +141,7 @@ class PredictorLink:
         """Close the connections, and stop the predictor if it is a child process."""
         await self._predictor.close()
 
-    async def _send(self, method: str, path: str, query: Mapping[str, str], content: bytes) -> httpx2.Response:
+    async def _send(self, method: str, path: str, query: Mapping[str, str], content: bytes) -> PredictorAnswer:
         timeout_s = self._settings.predict_timeout_s
         with self._predictor.in_use() as connection:
             try:
@@ -150,7 +149,7 @@ class PredictorLink:
             except TimeoutError:
                 detail = f"the predictor did not respond within {timeout_s:g} s; send the request again"
                 raise _unavailable("The predictor took too long", detail) from None
-            except httpx2.TransportError as error:
+            except ConnectionBroken as error:
                 reason = self._predictor.explain(connection, error)
                 raise _unavailable("The predictor has exited", f"{reason}; send the request again") from None
         if response.status_code == HTTPStatus.UNAUTHORIZED:
@@ -160,7 +159,7 @@ class PredictorLink:
         return response
 
 
-def _problem_in(response: httpx2.Response) -> Problem:
+def _problem_in(response: PredictorAnswer) -> Problem:
     """Return the predictor's problem for a request whose body stays unread, so that its connection must be closed."""
     kept = {key: response.headers[key] for key in ("retry-after",) if key in response.headers}
     try:

@@ -115,9 +115,7 @@ class _Process:
                 # Ctrl-C must reach only the parent, which stops this process in the right order.
                 start_new_session=True,
             )
-        self.connection = PredictorConnection(
-            PredictorAddress(f"/proc/self/fd/{self._descriptor}"), settings.predict_queue_size
-        )
+        self.connection = PredictorConnection(PredictorAddress(f"/proc/self/fd/{self._descriptor}"))
         self._watch = asyncio.create_task(self._watch_health())
 
     @property

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from backbones.base import LEVELS
 from backbones.create import TappedBackbone, create_backbone
+from backbones.meta_device import built_on_meta
 from backbones.simple_pyramid import SingleScaleExtractor
 from tests.backbones.sizes import rows_by_speed
 
@@ -81,7 +82,7 @@ def test_bfloat16_and_channels_last_agree_with_float32(backbone: TappedBackbone)
     ],
 )
 def test_network_without_pyramid_strides_is_rejected_with_a_reason(name: str, reason: str) -> None:
-    with torch.device("meta"), pytest.raises(ValueError, match=f"backbone '{name}': .*{reason}"):
+    with built_on_meta(), pytest.raises(ValueError, match=f"backbone '{name}': .*{reason}"):
         create_backbone(name)
 
 

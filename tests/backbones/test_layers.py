@@ -13,6 +13,7 @@ from torch.fx import GraphModule
 from backbones.base import LEVELS, Backbone
 from backbones.create import create_backbone
 from backbones.layers import block_ranks, number_layers
+from backbones.meta_device import built_on_meta
 
 FOLLOW_TIMM = {
     "timm:resnet18": "resnet18",
@@ -41,7 +42,7 @@ NETWORK = "body.network."
 def build(name: str) -> Backbone:
     if name.startswith("tv:regnet"):  # torchvision cannot build it on the meta device
         return create_backbone(name)
-    with torch.device("meta"):
+    with built_on_meta():
         return create_backbone(name)
 
 
@@ -52,7 +53,7 @@ def layers_of_network(backbone: Backbone) -> dict[str, int]:
 
 def layers_of_timm(name: str) -> dict[str, int]:
     """Return the layers that timm's layer decay assigns in the whole network."""
-    with torch.device("meta"):
+    with built_on_meta():
         network = timm.create_model(name, num_classes=0)
     names = {id(parameter): key for key, parameter in network.named_parameters()}
     scales = {

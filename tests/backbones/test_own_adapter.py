@@ -7,12 +7,13 @@ from backbones.catalog.row import BackboneRow
 from backbones.catalog.rows import CATALOG
 from backbones.create import TappedBackbone, create_backbone
 from backbones.feature_extractor import IMAGENET_MEAN, IMAGENET_STD
+from backbones.meta_device import built_on_meta
 from backbones.own_adapter import PYRAMIDS, SINGLE_SCALE, build_own_extractor
 from backbones.spec.surgery import SurgerySpec
 
 
 def build(name: str) -> TappedBackbone:
-    with torch.device("meta"):
+    with built_on_meta():
         return TappedBackbone(build_own_extractor(BackboneRow(name, "own", name)))
 
 
@@ -38,7 +39,7 @@ def test_unnormalized_levels_of_own_networks_get_a_norm(name: str, normed: list[
 
 
 def test_row_passes_its_arguments_to_the_network() -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         body = build_own_extractor(BackboneRow("nin", "own", "nin", kwargs={"width": 40}))
         backbone = TappedBackbone(body)
     assert backbone.feature_specs["c5"].channels == 40
@@ -59,7 +60,7 @@ def test_last_stage_without_weights_has_only_a_norm(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, row in CATALOG.items() if "upsampling" in row.takes])
 def test_rows_with_upsampling_use_the_requested_operation(name: str) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         backbone = create_backbone(name, surgery=SurgerySpec(upsampling="interpolated"))
     channels = backbone.feature_specs["c4"].channels
     assert backbone.get_parameter("body.pyramid.finer.1.weight").shape == (channels // 2, channels, 3, 3)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from backbones.create import create_backbone
+from backbones.meta_device import built_on_meta
 from backbones.spec.design import DesignSpec
 from backbones.subsampling import SubsampledConv2d, is_unsafe, subsample_first
 
@@ -37,7 +38,7 @@ def test_outputs_and_gradients_equal_those_of_the_convolution(
     ids=["repvgg_a0", "design"],
 )
 def test_no_backbone_contains_an_affected_convolution(network: str | DesignSpec) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         backbone = create_backbone(network)
     convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
     unsafe = [module for module in convolutions if is_unsafe(module)]

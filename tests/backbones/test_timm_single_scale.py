@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from backbones.base import LEVELS
 from backbones.catalog.row import BackboneRow
 from backbones.create import TappedBackbone, create_backbone
+from backbones.meta_device import built_on_meta
 from backbones.timm_adapter import build_timm_extractor
 from backbones.weights import load_weights_file
 from tests.bench.frozen_stages import saved_bytes
@@ -97,7 +98,7 @@ def test_levels_cover_images_of_odd_sizes(name: str) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_embedding_is_in_the_first_stage_and_final_norm_in_the_last(name: str) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         backbone = build(name)
     num_blocks = len(backbone.body.network.get_submodule("blocks"))
     for key, stage in backbone.stages.items():
@@ -123,7 +124,7 @@ def test_each_frozen_third_saves_a_third_of_the_activations() -> None:
 
 
 def test_layers_equal_those_of_layer_decay_in_timm() -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         layers = create_backbone("timm:deit_tiny_patch16_224").layers
     course = ["patch_embed.proj.weight", *(f"blocks.{k}.mlp.fc1.weight" for k in range(12)), "norm.weight"]
     assert [layers[f"body.network.{name}"] for name in course] == [*range(13), 12]
@@ -158,5 +159,5 @@ def test_bfloat16_agrees_with_float32_for_shrunken_images() -> None:
     ],
 )
 def test_single_map_that_is_too_coarse_or_of_fixed_size_is_rejected(name: str, reason: str) -> None:
-    with torch.device("meta"), pytest.raises(ValueError, match=f"backbone '{name}': .*{reason}"):
+    with built_on_meta(), pytest.raises(ValueError, match=f"backbone '{name}': .*{reason}"):
         create_backbone(name)

@@ -1,8 +1,8 @@
 """The comparison with torchvision: both sides have the same network, and figures are medians of alternating runs."""
 
 import pytest
-import torch
 
+from backbones.meta_device import built_on_meta
 from tests.bench import speed
 from tests.bench.step_parts import part_times
 
@@ -11,7 +11,7 @@ from tests.bench.step_parts import part_times
 def test_both_sides_have_the_same_parameters(name: str, difference: int) -> None:
     """torchvision's FCOS has biases before its GroupNorms, and no scales of the levels."""
     levers = speed.Levers()
-    with torch.device("meta"):
+    with built_on_meta():
         peer = speed.peer_model(name, levers)
         own, _ = speed.own_model(speed.own_job(name, levers))
     counts = [sum(parameter.numel() for parameter in model.parameters()) for model in (peer, own)]

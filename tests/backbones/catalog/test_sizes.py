@@ -2,13 +2,13 @@
 
 import pytest
 import timm
-import torch
 from torch import nn
 from torchvision import models
 
 from backbones.catalog.row import BackboneRow
 from backbones.catalog.rows import CATALOG
 from backbones.create import create_backbone
+from backbones.meta_device import built_on_meta
 
 PUBLISHED = {
     "alexnet": 61_100_840,
@@ -78,7 +78,7 @@ def _parameters(network: nn.Module) -> int:
 
 def _with_classifier(row: BackboneRow) -> nn.Module:
     """Return the network of a row with its classifier, on the meta device."""
-    with torch.device("meta"):
+    with built_on_meta():
         if row.source == "timm":
             return timm.create_model(row.id, num_classes=1000)
         without = {"aux_logits": False, "init_weights": False} if row.id == "googlenet" else {}
@@ -99,6 +99,6 @@ def test_row_has_the_number_of_parameters_that_torchvision_publishes(name: str, 
 
 @pytest.mark.parametrize(("name", "measured"), CHANGED.items())
 def test_resnet_with_surgery_has_as_many_parameters_as_the_network_it_becomes(name: str, measured: int) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         backbone = create_backbone(name)
     assert _parameters(backbone) == measured

@@ -18,6 +18,7 @@ from backbones.classic.inception import (
     googlenet,
 )
 from backbones.layers import block_ranks
+from backbones.meta_device import built_on_meta
 
 FEATURE = torch.randn(2, 12, 6, 8, generator=torch.Generator().manual_seed(0))
 
@@ -93,7 +94,7 @@ def test_levels_end_before_each_halving(build: Callable[[], Inception], ends: tu
 
 def test_googlenet_has_the_widths_of_torchvision() -> None:
     """torchvision's convolutions have BatchNorm and other kernel sizes, but the same numbers of channels."""
-    with torch.device("meta"):
+    with built_on_meta():
         theirs = models.googlenet(aux_logits=False, init_weights=False)
     for name, row in GOOGLENET.items():
         if row is not None:

@@ -11,6 +11,7 @@ from backbones.classic.alexnet_zfnet import alexnet2012, zfnet, zfnet_wide
 from backbones.classic.convnext_isotropic import ConvNeXtIsotropic
 from backbones.classic.inception import bn_inception, googlenet
 from backbones.classic.nin import NiN
+from backbones.meta_device import built_on_meta
 from backbones.own_adapter import PYRAMIDS
 
 IMAGES = torch.randn(2, 3, 128, 96, generator=torch.Generator().manual_seed(0))
@@ -33,7 +34,7 @@ IMAGES = torch.randn(2, 3, 128, 96, generator=torch.Generator().manual_seed(0))
 def test_number_of_parameters_equals_the_published_one(
     build: Callable[[], nn.Module], classifier_widths: tuple[int, ...], published: int
 ) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         classifier = [nn.Linear(*widths) for widths in itertools.pairwise(classifier_widths)]
         network = nn.ModuleList([build(), *classifier])
     assert sum(parameter.numel() for parameter in network.parameters()) == published
@@ -51,7 +52,7 @@ def test_number_of_parameters_equals_the_published_one(
     ],
 )
 def test_map_size_is_image_size_divided_by_stride(name: str, channels: tuple[int, ...]) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         network = PYRAMIDS[name]().eval()
     for height, width in ((256, 320), (32, 32), (992, 32)):
         maps = network(torch.empty(1, 3, height, width, device="meta"))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from backbones.create import TappedBackbone, create_backbone
+from backbones.meta_device import built_on_meta
 from backbones.spec.design import DesignSpec
 from backbones.spec.roadmap import roadmap_designs
 from backbones.weights import WeightsReport
@@ -82,7 +83,7 @@ def _build(name: str) -> nn.Module:
     Maps keep their scale: variances are above 1/2, gains near 1, and weights scale with 1 / sqrt(fan-in).
     """
     library, _, own_name = name.partition(":")
-    with torch.device("meta"):
+    with built_on_meta():
         network: nn.Module = timm.create_model(own_name) if library == "timm" else models.get_model(own_name)
     network.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(0)
@@ -208,7 +209,7 @@ def test_file_of_another_family_is_rejected(resnet18_file: Path) -> None:
     ("preset", "name"), [("resnet34", "resnet34"), ("resnext50", "resnext50_32x4d"), ("se_resnet50", "seresnet50")]
 )
 def test_every_tensor_of_larger_networks_is_renamed(preset: str, name: str) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         state = timm.create_model(name).state_dict()
         body = create_backbone(DesignSpec.model_validate({"preset": preset})).body
     renamed = body.rename(state)

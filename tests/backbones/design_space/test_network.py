@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from backbones.create import TappedBackbone, create_backbone
 from backbones.design_space.network import DesignExtractor
+from backbones.meta_device import built_on_meta
 from backbones.spec.design import DesignSpec
 from backbones.spec.design_plan import STEM_STRIDES
 
@@ -150,7 +151,7 @@ def test_random_design_is_either_rejected_by_field_or_a_valid_backbone(
         assert field.split(".")[0] in DesignSpec.model_fields
         return
     assert DesignSpec.model_validate_json(spec.model_dump_json()) == spec
-    with torch.device("meta"):
+    with built_on_meta():
         backbone = TappedBackbone(DesignExtractor(spec))
     assert list(backbone.stages) == [name for name, _ in backbone.named_parameters()]
     planned = {stage.stride: stage.out_channels for stage in spec.stages}

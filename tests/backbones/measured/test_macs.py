@@ -1,12 +1,12 @@
 """Counting of multiply-accumulates."""
 
 import pytest
-import torch
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
 from backbones.create import create_backbone
 from backbones.measured.macs import Macs, count_macs
+from backbones.meta_device import built_on_meta
 
 
 class Deformable(nn.Module):
@@ -45,6 +45,6 @@ def test_both_matrix_products_of_attention_are_counted() -> None:
     ("name", "gmacs"), [("tv:resnet18", 1.81), ("tv:resnet50", 4.09), ("tv:mobilenet_v3_small", 0.06)]
 )
 def test_macs_equal_published_figures(name: str, gmacs: float) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         backbone = create_backbone(name)
     assert count_macs(backbone, (224, 224)).total / 1e9 == pytest.approx(gmacs, abs=0.01)

@@ -7,6 +7,7 @@ from torch import nn
 from backbones.create import TappedBackbone, create_backbone
 from backbones.design_space.classifier import DesignClassifier
 from backbones.design_space.network import DesignExtractor
+from backbones.meta_device import built_on_meta
 from backbones.spec.design import DesignSpec
 from backbones.spec.design_presets import PRESETS
 
@@ -49,12 +50,12 @@ def num_parameters(network: nn.Module) -> int:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_preset_with_classifier_has_the_published_parameters(name: str) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         assert num_parameters(DesignClassifier(preset(name))) == PUBLISHED[name]
 
 
 def test_nlnet50_is_resnet50_with_one_non_local_block() -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         assert num_parameters(DesignExtractor(preset("nlnet50"))) == 25_609_792
 
 
@@ -66,7 +67,7 @@ def test_every_preset_has_a_published_number_of_parameters() -> None:
     "name", [*DIFFERENT, *(pytest.param(name, marks=pytest.mark.slow) for name in PRESETS if name not in DIFFERENT)]
 )
 def test_preset_is_a_backbone_and_every_parameter_has_a_stage(name: str) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         backbone = TappedBackbone(DesignExtractor(preset(name)))
     channels = tuple(backbone.feature_specs[level].channels for level in ("c3", "c4", "c5"))
     assert channels == CHANNELS.get(name, (512, 1024, 2048))

@@ -3,10 +3,10 @@
 from itertools import pairwise
 
 import pytest
-import torch
 
 from backbones.design_space.classifier import DesignClassifier
 from backbones.measured.macs import count_macs
+from backbones.meta_device import built_on_meta
 from backbones.spec.design import DesignSpec
 from backbones.spec.roadmap import END, ROADMAP, START, roadmap_designs
 
@@ -27,7 +27,7 @@ def test_roadmap_leads_from_one_preset_to_the_other() -> None:
 
 @pytest.mark.parametrize("step", range(len(ROADMAP)))
 def test_step_costs_as_much_as_in_the_paper(step: int) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         network = DesignClassifier(roadmap_designs()[step][1])
     expected = PAPER_GMACS[min(step, len(PAPER_GMACS) - 1)]
     assert round(count_macs(network, (224, 224)).total / 1e9, 2) == expected

@@ -5,6 +5,7 @@ import timm
 import torch
 
 from backbones.design_space.network import DesignNetwork
+from backbones.meta_device import built_on_meta
 from backbones.spec.design import DesignSpec
 from backbones.spec.design_plan import scale_depth, scale_width
 from backbones.spec.design_presets import PRESETS
@@ -34,7 +35,7 @@ def test_widths_and_depths_are_rounded_as_in_the_published_family(number: int) -
         "widths": [scale_width(one, width) for one in B0["widths"]],
         "depths": [scale_depth(one, depth) for one in B0["depths"]],
     }
-    with torch.device("meta"):
+    with built_on_meta():
         ours = DesignNetwork(DesignSpec.model_validate({"preset": "efficientnet_b0", **scaled}))
         assert trunk(ours) == trunk(efficientnet(number))
 
@@ -46,7 +47,7 @@ def test_widths_and_depths_are_rounded_as_in_the_published_family(number: int) -
 def test_one_coefficient_gives_the_published_networks_up_to_b4(coefficient: float, number: int, image_px: int) -> None:
     spec = DesignSpec.model_validate({"preset": "efficientnet_b0", "compound": coefficient})
     assert spec.image_size_px == image_px
-    with torch.device("meta"):
+    with built_on_meta():
         assert trunk(DesignNetwork(spec)) == trunk(efficientnet(number))
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from backbones.meta_device import built_on_meta
 from backbones.surgery.deformable import DeformableConv2d
 
 SHAPES: list[dict[str, Any]] = [
@@ -98,7 +99,7 @@ def test_16_bit_maps_are_convolved_in_float32_and_keep_their_dtype(dtype: torch.
 
 
 def test_deformable_convolution_runs_on_the_meta_device() -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         deformable = DeformableConv2d(8, 16, 3, stride=2, padding=1)
     assert deformable(torch.empty(1, 8, 11, 13, device="meta")).shape == (1, 16, 6, 7)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from backbones.base import LEVELS
 from backbones.create import TappedBackbone, create_backbone
+from backbones.meta_device import built_on_meta
 from backbones.spec.surgery import SurgerySpec
 from backbones.surgery.deformable import DeformableConv2d
 
@@ -38,13 +39,13 @@ def new_keys(name: str, **changes: Any) -> list[str]:
     [("gcnet50", 26_056_032), ("nlnet50", 25_609_792), ("dcn_resnet50", 24_379_295)],
 )
 def test_networks_with_attention_have_the_published_parameters(name: str, parameters: int) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         backbone = create_backbone(name)
     assert sum(parameter.numel() for parameter in backbone.parameters()) == parameters
 
 
 def test_global_context_in_c3_to_c5_equals_the_detectors_of_the_paper() -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         backbone = backbone_of("resnet50", attention=[{"kind": "gc"}])
     assert sum(parameter.numel() for parameter in backbone.parameters()) == 26_029_773
 
@@ -125,7 +126,7 @@ def test_two_groups_of_blocks_with_one_stride_share_a_level() -> None:
     ],
 )
 def test_missing_place_is_reported_with_alternatives(name: str, changes: dict[str, Any], message: str) -> None:
-    with torch.device("meta"), pytest.raises(ValueError, match=f"backbone '{name}': .*{message}"):
+    with built_on_meta(), pytest.raises(ValueError, match=f"backbone '{name}': .*{message}"):
         backbone_of(name, **changes)
 
 

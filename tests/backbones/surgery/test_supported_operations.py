@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-import torch
 from timm.layers.drop import DropPath
 from timm.layers.non_local_attn import NonLocalAttn
 from torch import nn
@@ -11,6 +10,7 @@ from torchvision.ops import StochasticDepth
 
 from backbones.catalog.rows import CATALOG
 from backbones.create import TappedBackbone, create_backbone
+from backbones.meta_device import built_on_meta
 from backbones.spec.surgery import Operation, SurgerySpec
 from backbones.surgery.deformable import DeformableConv2d
 
@@ -46,7 +46,7 @@ TAKERS = [
 def test_row_supports_its_operations_and_keeps_its_keys(name: str) -> None:
     takes = CATALOG[name].takes
     surgery = SurgerySpec.model_validate({operation: ASKED[operation] for operation in takes})
-    with torch.device("meta"):
+    with built_on_meta():
         plain, changed = create_backbone(name), create_backbone(name, surgery=surgery)
     assert list(changed.stages) == [parameter for parameter, _ in changed.named_parameters()]
     shapes = {key: value.shape for key, value in changed.body.network.state_dict().items()}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from backbones.meta_device import built_on_meta
 from pipelines.base.records import Category
 from pipelines.model import MultiTaskModel, build_model
 from pipelines.optim.param_groups import create_optimizer, parameter_groups
@@ -49,7 +50,7 @@ def network(small: Document) -> MultiTaskModel:
 @pytest.mark.parametrize("by", ["stage", "layer"])
 @pytest.mark.parametrize("name", ["timm:resnet10t", "convnext_atto", "densenet121", "tv:vgg11_bn", "tv:googlenet"])
 def test_shape_and_depth_determine_the_group_of_every_parameter(name: str, by: str, small: Document) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         spec, model = model_of(small, backbone__name=name, layer_decay_by=by)
     groups = names_by_group(model, spec)
     assert sorted(name for names in groups.values() for name in names) == sorted(dict(model.named_parameters()))
@@ -73,7 +74,7 @@ def test_shape_and_depth_determine_the_group_of_every_parameter(name: str, by: s
 def test_backbone_parameters_that_are_not_weights_of_layers_have_no_decay(
     name: str, spared: set[str], small: Document
 ) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         spec, model = model_of(small, backbone__name=name)
     groups = names_by_group(model, spec)
     without = [parameter for group, names in groups.items() if group.endswith("/no_decay") for parameter in names]
@@ -141,14 +142,14 @@ def test_order_of_tasks_does_not_change_the_optimizer_state(small: Document) -> 
 
 
 def test_parameters_of_a_group_are_in_natural_order_of_names(small: Document) -> None:
-    with torch.device("meta"):
+    with built_on_meta():
         spec, model = model_of(small, backbone__name="timm:resnet26")
         names = names_by_group(model, spec)["c3/no_decay"]
         for module in model.modules():
             module._modules = dict(reversed(module._modules.items()))
     assert names_by_group(model, spec)["c3/no_decay"] == names
     assert names[:2] == [f"{NETWORK}bn1.bias", f"{NETWORK}bn1.weight"]
-    with torch.device("meta"):
+    with built_on_meta():
         spec, model = model_of(small, backbone__name="tv:vgg11_bn")
     features = [int(name.split(".")[4]) for name in names_by_group(model, spec)["c3/decay"]]
     assert features == [0, 4, 8, 11, 15, 18]
