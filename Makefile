@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 # Neither uv nor pip leaves out the tests of packages and large packages of which few modules are ever imported, and a few files of
-# packages are templates, not Python.
-COMPILE := -m compileall -qq -j 0 -x '/(tests?|testing|databricks|pip|ray)/'
+# packages are templates, not Python. Others are hardly imported, or not as Python; what is imported of them is compiled then.
+HARDLY_IMPORTED := fontTools|git|graphql|gunicorn|moto|mypy|mypyc|networkx|playwright|pytorch_lightning|setuptools
+COMPILE := -m compileall -qq -j 0 -x '/(tests?|testing|databricks|pip|ray)/|/site-packages/($(HARDLY_IMPORTED))/'
 # Four processes of one thread each: on two cores, the others use the time in which tests wait for other processes.
 PYTEST := -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 # The tests start hundreds of processes. Without compiled modules, each of them would compile the project again.

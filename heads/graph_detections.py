@@ -29,8 +29,8 @@ def require_plain_nms(spec: DetectionHeadSpec) -> None:
     """Raise a ValueError if the settings ask for Soft-NMS, which has no operator in ONNX."""
     if spec.soft_nms_sigma is not None:
         raise ValueError(
-            f"soft_nms_sigma: got {spec.soft_nms_sigma}; a graph with NMS inside cannot use Soft-NMS. Set it to null, "
-            "or export with NMS outside (embeddings of objects need NMS inside)"
+            f"soft_nms_sigma: got {spec.soft_nms_sigma}; a graph with NMS inside cannot use Soft-NMS. Export with NMS "
+            "outside; a model that embeds objects has NMS inside always, so train it with soft_nms_sigma: null"
         )
 
 

@@ -18,6 +18,7 @@ from pipelines.command_line.arguments import places_of
 from pipelines.command_line.export_options import PARSERS
 from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.spec.export_settings import ExportSettings, settings_of_options
+from pipelines.spec.export_summary import result_lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _export(options: argparse.Namespace) -> int:
     settings = settings_of_options({field: getattr(options, field) for field in ExportSettings.model_fields})
     with no_garbage_collection():
-        from pipelines.export.report import result_lines
         from pipelines.run.export_run import export_run
 
     path = Path(options.run_dir)
@@ -58,7 +58,7 @@ def _export(options: argparse.Namespace) -> int:
         print(json.dumps(variant.result.model_dump(mode="json"), allow_nan=False, ensure_ascii=False))
     else:
         folder = ExportsDir.of(path).variant(variant.name).path
-        print("\n".join([*result_lines(variant.model, variant.result), str(folder)]))
+        print("\n".join([*result_lines(variant.result), str(folder)]))
     if variant.servable:
         return ExitCode.DONE
     print(f"error: {variant.name} is not served: {variant.reason}", file=sys.stderr)

@@ -51,7 +51,7 @@ def write_channel_means(
         weights_sha256="00" if model is None else file_sha256(ExportedModelDir(model).weights),
         files={"model.onnx": file_sha256(folder / "model.onnx")},
         latency=Latency(runtime_ms=runtime_ms, torch_ms=20, threads=1, size_hw=(96, 96), cpu="a CPU"),
-        gate=Gate(max_drop=0.005, reasons=reasons),
+        gate=Gate(max_drop=0.005, metrics=("scene/mAP",), reasons=reasons),
         servable=not reasons,
     )
     VariantDir(folder).description.write_text(variant.model_dump_json())

@@ -67,7 +67,7 @@ def _predict(network: Network, batch: Batch, tasks: Sequence[str], spec: ModelSp
 
 
 def _of_labels(spec: ModelSpec, task: str, predictions: Predictions, batch: Batch) -> list[Prediction]:
-    """Return the predictions of a task; those of a task that takes boxes for the labeled ones."""
+    """Return the predictions of a task; a task that takes boxes gets one for each labeled box instead."""
     source = spec.boxes_from(task)
     if source is None:
         return list(predictions[task])

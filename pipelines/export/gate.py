@@ -23,8 +23,8 @@ def decide(spec: ModelSpec, metrics: Mapping[str, MetricPair], parity: Parity | 
         max_drop: by how much the main metric of each task may fall.
     """
     reasons = [] if parity is None else _parity_reasons(parity)
-    for task, metric in main_metrics(spec).items():
-        name = f"val/{task}/{metric}"
+    names = [f"{task}/{metric}" for task, metric in main_metrics(spec).items()]
+    for name in (f"val/{own}" for own in names):
         pair = metrics[name]
         if pair.torch is None:
             continue
@@ -33,7 +33,7 @@ def decide(spec: ModelSpec, metrics: Mapping[str, MetricPair], parity: Parity | 
         elif pair.torch - pair.variant > max_drop:
             drop = f"falls by {pair.torch - pair.variant:.4f}, from {pair.torch:.4f} to {pair.variant:.4f}"
             reasons.append(f"{name} {drop}; at most {max_drop:g} is allowed (--max-drop)")
-    return Gate(max_drop=max_drop, reasons=tuple(reasons))
+    return Gate(max_drop=max_drop, metrics=tuple(names), reasons=tuple(reasons))
 
 
 def _parity_reasons(parity: Parity) -> list[str]:

@@ -3,7 +3,7 @@
 import re
 
 from pipelines.base.printable import printable, shortened
-from pipelines.export.report import main_pairs
+from pipelines.spec.export_summary import metric_text
 from pipelines.spec.exported_variant import ExportedVariant
 from pipelines.tasks.kinds import kind_of
 
@@ -64,17 +64,13 @@ def _metrics(variant: ExportedVariant) -> str:
     if not variant.metrics:
         return "It was not evaluated."
     rows = ["| metric | torch float32 | this export |", "|---|---|---|"]
-    for name, pair in main_pairs(variant.model, variant):
-        rows.append(f"| {name} | {_number(pair.torch)} | {_number(pair.variant)} |")
+    for name, pair in variant.main_metrics.items():
+        rows.append(f"| {name} | {metric_text(pair.torch)} | {metric_text(pair.variant)} |")
     if (latency := variant.latency) is not None:
         height, width = latency.size_hw
         rows.append(f"| ms for one image of {width} x {height} | {latency.torch_ms:.1f} | {latency.runtime_ms:.1f} |")
         rows.append(f"\nTimes are medians on {latency.cpu} with {latency.threads} threads.")
     return "\n".join(rows)
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
 
 
 def _origin(variant: ExportedVariant) -> str:

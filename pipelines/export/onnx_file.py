@@ -24,7 +24,9 @@ TRACED_HW = (288, 416)
 """Size of the images that a dynamic graph is traced with. No level has one row or column, and the levels differ: with
 64 x 64, the exporter took sizes that are equal by chance for the same size."""
 POSITIONS = ("pos_embed", "relative_position_bias_table")
+"""Names of parameters with learned positions in networks of timm."""
 MAX_BATCH = 1024
+"""Largest number of images that a graph takes at once."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class OnnxGraph:
     inputs: tuple[str, ...]
     nms: Nms
     fixed_size_hw: tuple[int, int] | None
+
+    @property
+    def sizes_hw(self) -> tuple[tuple[int, int], ...] | None:
+        """The sizes of images that the graph takes; None: any."""
+        return None if self.fixed_size_hw is None else (self.fixed_size_hw,)
 
 
 def write_onnx(model: MultiTaskModel, path: Path, size_hw: tuple[int, int], nms: Nms = "outside") -> OnnxGraph:

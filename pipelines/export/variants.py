@@ -129,14 +129,13 @@ def _write_graph(
             else:
                 write_openvino(float_onnx, target)
             return graph
-        sizes_hw = None if graph.fixed_size_hw is None else (graph.fixed_size_hw,)
-        inputs = calibration_inputs(source.data, settings.calibration_images, sizes_hw)
+        inputs = calibration_inputs(source.data, settings.calibration_images, graph.sizes_hw)
         report(f"quantizing with {len(inputs)} images of train")
         if is_onnx:
             quantize_onnx(float_onnx, target, inputs)
         else:
             write_openvino(float_onnx, float_graph)
-            quantize_openvino(float_graph, target, inputs, accuracy_control(source, settings, sizes_hw, report))
+            quantize_openvino(float_graph, target, inputs, accuracy_control(source, settings, graph.sizes_hw, report))
     return graph
 
 
@@ -183,7 +182,7 @@ def _described(source: ExportSource, settings: ExportSettings, folder: Path, gra
             GraphInput(name=name, dtype="uint8" if name == "images" else "int64", shape=shapes[name])
             for name in graph.inputs
         ),
-        sizes_hw=None if graph.fixed_size_hw is None else (graph.fixed_size_hw,),
+        sizes_hw=graph.sizes_hw,
         image_size=source.job.data.image_size,
         exif=expected_exif(source.job.data),
         model=source.job.model,
@@ -220,7 +219,8 @@ def _evaluated(
     metrics: dict[str, MetricPair] = {}
 
     def compare(found: Sequence[Predictions]) -> None:
-        meter.add((found[2 if len(found) > 2 else 0], found[1]))
+        by_torch, by_runtime, *by_torch_padded = found
+        meter.add((by_torch_padded[0] if by_torch_padded else by_torch, by_runtime))
 
     for split in settings.splits:
         torch_summary, summary, *_ = score_networks(

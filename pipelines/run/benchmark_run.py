@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipelines.base.cores import num_cores
 from pipelines.base.errors import ConfigError, FieldProblem
+from pipelines.base.ranks import print_rank_zero
 from pipelines.export.benchmark import LoadNetwork, benchmark
 from pipelines.inference.export import load_exported
 from pipelines.inference.network import Network, TorchNetwork
@@ -14,7 +15,7 @@ from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.run_folder.files import write_atomic
 from pipelines.run_folder.layout import ExportedModelDir
 from pipelines.runtimes.rows import RUNTIMES
-from pipelines.runtimes.variant import load_variant, read_variant
+from pipelines.runtimes.variant import INSTALL, load_variant, read_variants
 from pipelines.spec.exported_variant import ModelBenchmark
 
 BATCHES = (1, 8)
@@ -43,10 +44,12 @@ def benchmark_run(
     model.fold_norms()
     exports = ExportsDir.of(run_dir.path)
     loaders: dict[str, LoadNetwork] = {"torch-fp32": lambda _: TorchNetwork(model, "cpu")}
-    for folder in exports.variants():
-        variant = read_variant(folder.path)
-        if RUNTIMES[variant.runtime].is_installed:
-            loaders[variant.name] = _loader(folder.path, ExportedModelDir(run_dir.model).weights)
+    for variant, folder in read_variants(exports):
+        runtime = RUNTIMES[variant.runtime]
+        if runtime.is_installed:
+            loaders[variant.name] = _loader(folder, ExportedModelDir(run_dir.model).weights)
+        else:
+            print_rank_zero(f"{variant.name} is not measured, because {runtime.package} is not installed; {INSTALL}")
     result = benchmark(
         loaders,
         job.data.image_size_hw,

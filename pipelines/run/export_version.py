@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from pipelines.base.errors import ConfigError, FieldProblem, RegistryError
-from pipelines.export.report import export_metrics, result_lines, write_report
+from pipelines.export.report import export_metrics, write_report
 from pipelines.export.variants import export_variant
 from pipelines.inference.export import read_model_description
 from pipelines.preflight import REGISTRY, Places
@@ -18,6 +18,7 @@ from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.run_folder.files import remove_folder, write_atomic
 from pipelines.run_folder.layout import ExportedModelDir, RunDir, runs_root
 from pipelines.runtimes.variant import read_variant
+from pipelines.spec.export_summary import result_lines
 from pipelines.spec.exported_variant import ExportedVariant
 from pipelines.spec.version_export import VersionExportResult, VersionExportSpec
 from pipelines.tracking.evaluation_log import log_export_of_version
@@ -51,7 +52,7 @@ def export_version(spec: VersionExportSpec, run_dir: RunDir, data_roots: Sequenc
         write_report(exports)
         events.write(StageData(stage="registering"))
         _register(spec, folder.path, variant, events)
-        print("\n".join(result_lines(variant.model, variant.result)), flush=True)
+        print("\n".join(result_lines(variant.result)), flush=True)
         if not variant.servable:
             events.write(WarningData(message=f"{variant.name} is not served: {variant.reason}"))
         result = VersionExportResult(

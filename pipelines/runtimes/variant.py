@@ -1,6 +1,7 @@
 """The description of an export in its folder, and its network."""
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,10 @@ from pipelines.spec.exported_variant import ExportedVariant
 if TYPE_CHECKING:
     from pipelines.runtimes.network import ExportedNetwork
 
-INSTALL = "pip install pyramidion[export]"
+logger = logging.getLogger(__name__)
+
+INSTALL = 'pip install "pyramidion[export]"'
+"""The command that installs all runtimes."""
 
 
 def read_variant(folder: Path) -> ExportedVariant:
@@ -28,20 +32,25 @@ def read_variant(folder: Path) -> ExportedVariant:
     try:
         return ExportedVariant.model_validate(json.loads(VariantDir(folder).description.read_text("utf-8")))
     except (OSError, ValueError) as error:
-        first = (
-            f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}" if isinstance(error, ValidationError) else error
-        )
-        message = f"is not an export that this version reads: {first}; export the model again"
+        message = f"is not an export that this version reads: {_first_problem(error)}; export the model again"
         raise ConfigError(FieldProblem(str(folder), message)) from error
 
 
+def _first_problem(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
 def read_variants(exports: ExportsDir) -> Iterator[tuple[ExportedVariant, Path]]:
-    """Yield the complete exports of a model with their folders, by name; those of another format are skipped."""
+    """Yield the complete exports of a model with their folders, by name; those of another format are skipped with a
+    warning."""
     for complete in exports.variants():
         try:
             yield read_variant(complete.path), complete.path
-        except ConfigError:
-            continue
+        except ConfigError as error:
+            logger.warning("%s", error)
 
 
 def load_variant(folder: Path, threads: int | None = None, weights: Path | None = None) -> "ExportedNetwork":

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from pipelines.base.records import Category
 from pipelines.spec.base import Spec
@@ -37,7 +37,17 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 PaddedSide = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 
 
-class GraphInput(Spec):
+class ExportRecord(Spec):
+    """A part of what is stored about an export.
+
+    Fields of later versions are ignored: the pyfunc of a registered model reads its exports with the code that the
+    model was registered with, and exports are added later.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class GraphInput(ExportRecord):
     """An input of the graph; sizes that differ from run to run are words, such as `batch`."""
 
     name: str
@@ -45,7 +55,7 @@ class GraphInput(Spec):
     shape: tuple[int | str, ...]
 
 
-class WeightsOrigin(Spec):
+class WeightsOrigin(ExportRecord):
     """The weights that training started from; their license applies to the export, too."""
 
     backbone: str
@@ -53,14 +63,14 @@ class WeightsOrigin(Spec):
     license: str | None = Field(description="null: it is not recorded, or training started from random weights")
 
 
-class MetricPair(Spec):
+class MetricPair(ExportRecord):
     """A metric of the model on a split; null where it is undefined."""
 
     torch: float | None = Field(description="of the model in torch float32")
     variant: float | None = Field(description="of the export, in its runtime")
 
 
-class Parity(Spec):
+class Parity(ExportRecord):
     """Largest differences between the outputs of the runtime and those of torch float32, for images of val; null if the
     model has no such outputs."""
 
@@ -71,7 +81,7 @@ class Parity(Spec):
     missing_detections: float = Field(description="share of the detections of torch that the export lacks")
 
 
-class Latency(Spec):
+class Latency(ExportRecord):
     """Median time of one image of the model's size, measured in turns with torch float32 on the same machine."""
 
     runtime_ms: Milliseconds
@@ -86,21 +96,19 @@ class Latency(Spec):
         return self.torch_ms / self.runtime_ms
 
 
-class Gate(Spec):
-    """The decision whether an export may be served.
+class Gate(ExportRecord):
+    """The decision whether an export may be served."""
 
-    `reasons` say why it may not be; they are empty if it passed.
-    """
-
-    max_drop: float
-    reasons: tuple[str, ...] = ()
+    max_drop: float = Field(description="by how much the main metric of each task may fall on val")
+    metrics: tuple[str, ...] = Field((), description="the main metric of each task, as <task>/<metric>")
+    reasons: tuple[str, ...] = Field((), description="why it may not be served; empty if it may")
 
     @property
     def is_passed(self) -> bool:
         return not self.reasons
 
 
-class VariantResult(Spec):
+class VariantResult(ExportRecord):
     """The measured quality and speed of one export in its runtime, and the decision whether it may be served."""
 
     runtime: RuntimeName
@@ -118,6 +126,13 @@ class VariantResult(Spec):
     def name(self) -> str:
         """Return the name of its folder."""
         return variant_name(self.runtime, self.precision)
+
+    @property
+    def main_metrics(self) -> dict[str, MetricPair]:
+        """Return the main metric of each task on each split that was scored, by name; all metrics of exports that were
+        made before the gate had this list."""
+        main = () if self.gate is None else self.gate.metrics
+        return {name: pair for name, pair in self.metrics.items() if not main or name.partition("/")[2] in main}
 
     @property
     def reason(self) -> str:

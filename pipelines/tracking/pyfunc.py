@@ -1,7 +1,7 @@
 """The model that MLflow serves: from a table with one base64 image per row to one JSON answer per row.
 
 The answers are those of the predict endpoint. MLflow runs this file from the registered model's folder (a model *from
-code*: nothing is pickled), with the four packages that `pipelines.tracking.registry` logged beside it.
+code*: nothing is pickled), with the three packages that `pipelines.tracking.registry` logged beside it.
 """
 
 import base64

@@ -8,7 +8,8 @@ from importlib import metadata, resources
 from pathlib import Path
 
 ARTIFACT = "exported"
-PACKAGES = ("backbones", "heads", "pipelines", "service")
+PACKAGES = ("backbones", "heads", "pipelines")
+"""Packages of this project that a served model imports; `service` is above them, and half of all files."""
 REQUIREMENTS = (
     "torch", "torchvision", "timm", "pytorch-metric-learning", "safetensors", "numpy", "pillow", "pydantic", "pyyaml",
     "pandas", "mlflow",
@@ -17,7 +18,7 @@ REQUIREMENTS = (
 
 
 def save_pyfunc(exported: Path, folder: Path, *, run_id: str, model_id: str, location: str) -> None:
-    """Write an MLflow model folder: the exported model, `pyfunc.py`, the four packages, signature and example."""
+    """Write an MLflow model folder: the exported model, `pyfunc.py`, the three packages, signature and example."""
     import mlflow.pyfunc
     import pandas as pd
     from mlflow.models import Model, ModelSignature

@@ -12,14 +12,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipelines.run_folder.exports_layout import EXPORTS, VariantDir
-from pipelines.spec.base import Spec
-from pipelines.spec.exported_variant import VariantResult
+from pipelines.spec.exported_variant import ExportRecord, VariantResult
 
 EXPORT_TAG = "pyramidion.export."
 """Start of the tags of a version with its exports; the name of the export follows."""
 
 
-class StoredExport(Spec):
+class StoredExport(ExportRecord):
     """An export of a version.
 
     Attributes:

@@ -6,6 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.spec.export_summary import metric_text
 from service.rest.export_schemas import ExportView
 
 
@@ -14,8 +15,9 @@ def exports_table(exports: Iterable[ExportView]) -> Table:
     table = Table("export", "served", "one image", "times as fast", "size", "metrics (torch)", box=SIMPLE_HEAD)
     for export in exports:
         latency = export.result.latency
-        metrics = ", ".join(
-            f"{name} {_number(pair.variant)} ({_number(pair.torch)})" for name, pair in export.result.metrics.items()
+        metrics = "\n".join(
+            f"{name} {metric_text(pair.variant)} ({metric_text(pair.torch)})"
+            for name, pair in export.main_metrics.items()
         )
         cells = (
             export.name,
@@ -27,7 +29,3 @@ def exports_table(exports: Iterable[ExportView]) -> Table:
         )
         table.add_row(*map(escape, cells))
     return table
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4g}"

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pipelines.base.names import Name
 from pipelines.spec.export_settings import ExportSettings
-from pipelines.spec.exported_variant import VariantResult
+from pipelines.spec.exported_variant import MetricPair, VariantResult
 from service.rest.job_request import ResourcesRequest
 from service.rest.schemas import Answer
 
@@ -26,6 +26,9 @@ class ExportView(Answer):
     servable: bool = Field(description="whether the predictor may use it")
     reason: str = Field(description="why it may not be used; empty if it may")
     speedup: float | None = Field(description="how many times as fast as torch float32; null: not measured")
+    main_metrics: dict[str, MetricPair] = Field(
+        description="the main metric of each task on each split that was scored; `result` has all metrics"
+    )
     result: VariantResult = Field(description="what was measured, as in `exports/report.json`")
 
 

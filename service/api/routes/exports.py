@@ -80,5 +80,6 @@ def _view(export: StoredExport) -> ExportView:
         servable=result.servable,
         reason=result.reason,
         speedup=None if result.latency is None else result.latency.speedup,
+        main_metrics=result.main_metrics,
         result=result,
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.base.errors import ConfigError, ModelFilesUnavailable
 from pipelines.data.dataset.roots import find_root
 from pipelines.run_folder.layout import RunDir
+from pipelines.spec.export_summary import result_lines
 from pipelines.spec.job import JobSpec
 from pipelines.spec.model_description import ModelDescription
 from pipelines.spec.version_export import VersionExportResult, VersionExportSpec, validate_version_export
@@ -73,14 +74,9 @@ class ExportKind(JobKind):
     def show_result(self, result: Mapping[str, Any], console: "Console") -> None:
         """Print the metrics in torch and in the runtime, the times, and whether the export may be served."""
         found = VersionExportResult.model_validate(result).export
-        lines = [f"{found.name} of {result['model']}, version {result['version']}"]
-        lines += [
-            f"{name}: torch {_number(pair.torch)}, export {_number(pair.variant)}"
-            for name, pair in found.metrics.items()
-        ]
-        if (latency := found.latency) is not None:
-            lines.append(f"one image: torch {latency.torch_ms:.1f} ms, export {latency.runtime_ms:.1f} ms")
-        lines.append("may be served" if found.servable else f"is not served: {found.reason}")
+        lines = [f"{found.name} of {result['model']}, version {result['version']}", *result_lines(found)]
+        if not found.servable:
+            lines.append(found.reason)
         console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
     def default_resources(self, capacity: ResourceCounts) -> dict[str, int]:
@@ -118,10 +114,6 @@ def _require_data(spec: VersionExportSpec, trained: JobSpec, settings: Settings)
             f"exports are evaluated on the val data of the version, which is not here: {error.problems[0].message}"
         )
         raise _invalid("version", message) from error
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
 
 
 def _invalid(field: str, message: str) -> InvalidJob:

@@ -7,9 +7,9 @@ CODE = """
 import sys
 from pipelines.base.deferred_scipy import defer_scipy_signal
 defer_scipy_signal()
-import torchmetrics
-assert "scipy.signal._signaltools" not in sys.modules, "torchmetrics has imported it"
 import scipy.signal
+assert hasattr(scipy.signal, "hamming"), "torchmetrics asks this when it is imported"
+assert "scipy.signal._signaltools" not in sys.modules
 assert scipy.signal.hamming(3).tolist() == scipy.signal.windows.hamming(3).tolist()
 from scipy.signal import convolve
 assert convolve([1, 2], [3, 4]).tolist() == [3, 10, 8]

@@ -9,9 +9,10 @@ import torch
 from pipelines.export.evaluation import score_networks
 from pipelines.export.inputs import calibration_inputs
 from pipelines.export.parity import PaddedNetwork, ParityMeter
-from pipelines.export.report import export_metrics, result_lines, write_report
+from pipelines.export.report import export_metrics, write_report
 from pipelines.export.variants import ExportSource
 from pipelines.run_folder.exports_layout import ExportsDir
+from pipelines.spec.export_summary import result_lines
 from pipelines.spec.exported_variant import ExportedVariant, Gate, Latency, MetricPair, Parity
 
 
@@ -67,7 +68,7 @@ def variant(source: ExportSource) -> ExportedVariant:
                 "val/scene/mAP": MetricPair(torch=None, variant=None),
             },
             "latency": Latency(runtime_ms=5, torch_ms=20, threads=1, size_hw=(96, 96), cpu="a CPU"),
-            "gate": Gate(max_drop=0.005, reasons=("val/shapes/AP falls by 0.25",)),
+            "gate": Gate(max_drop=0.005, metrics=("shapes/AP", "scene/mAP"), reasons=("val/shapes/AP falls by 0.25",)),
         }
     )
 
@@ -96,12 +97,13 @@ def test_metrics_of_an_export_have_its_name(variant: ExportedVariant) -> None:
 
 def test_printed_result_compares_the_export_with_torch(variant: ExportedVariant) -> None:
     variant.metrics["test/shapes/AP"] = MetricPair(torch=0.4, variant=0.3)
+    variant.metrics["test/shapes/AP50"] = MetricPair(torch=0.8, variant=0.8)
     parity = Parity(num_images=6, scores=2e-6, boxes_px=None, embeddings=None, missing_detections=0)
-    assert list(result_lines(variant.model, variant.result.model_copy(update={"parity": parity}))) == [
+    assert list(result_lines(variant.result.model_copy(update={"parity": parity}))) == [
         "val/shapes/AP: torch float32 0.5000, onnxruntime-fp32 0.2500",
         "val/scene/mAP: torch float32 undefined, onnxruntime-fp32 undefined",
         "test/shapes/AP: torch float32 0.4000, onnxruntime-fp32 0.3000",
         "largest differences from torch on 6 images of val: scores 2.0e-06",
-        "one image of 96 x 96 with 1 threads: torch 20.0 ms, onnxruntime-fp32 5.0 ms, 4.0 times as fast",
+        "one image of 96 x 96 with 1 thread: torch 20.0 ms, onnxruntime-fp32 5.0 ms, 4.0 times as fast",
         "2.0 MB; is not served",
     ]

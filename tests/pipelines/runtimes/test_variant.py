@@ -9,7 +9,7 @@ import pytest
 from pipelines.base.errors import ConfigError
 from pipelines.run_folder.exports_layout import ExportsDir
 from pipelines.run_folder.files import file_sha256
-from pipelines.runtimes.variant import load_variant, read_variant
+from pipelines.runtimes.variant import load_variant, read_variant, read_variants
 from pipelines.spec.exported_variant import ExportedVariant, Gate, Latency, fastest_first
 from pipelines.spec.job import JobSpec
 from tests.channel_means import write_channel_means
@@ -68,6 +68,29 @@ def test_description_of_another_format_is_refused_with_advice(variant: ExportedV
         read_variant(folder)
 
 
+def test_fields_of_later_versions_are_ignored_in_what_is_stored_about_an_export(
+    variant: ExportedVariant, tmp_path: Path
+) -> None:
+    """The code that is stored with a registered model reads exports that are made by later versions."""
+    folder = write(tmp_path, served(variant, "fp32", 80))
+    content = json.loads((folder / "model.json").read_text())
+    for part in (content, content["gate"], content["latency"], content["weights"], content["inputs"][0]):
+        part["added_later"] = 1
+    (folder / "model.json").write_text(json.dumps(content))
+    assert read_variant(folder) == served(variant, "fp32", 80)
+
+
+def test_export_that_cannot_be_read_is_skipped_with_a_warning(
+    variant: ExportedVariant, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, variant)
+    damaged = write(tmp_path, variant.model_copy(update={"precision": "int8"}))
+    (damaged / "model.json").write_text('{"format": 2}')
+    assert [found.name for found, _ in read_variants(ExportsDir.of(tmp_path))] == ["openvino-fp32"]
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{damaged}: is not an export that this version reads: runtime: Field required")
+
+
 def test_reason_says_why_an_export_is_not_served(variant: ExportedVariant) -> None:
     assert variant.reason == "it was not evaluated"
     assert served(variant, "fp32", 80).reason == ""
@@ -107,14 +130,14 @@ def test_graph_that_was_changed_after_the_evaluation_is_refused(scene_job: JobSp
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"graph": "../other/model.onnx"}, "'graph',.* should match pattern"),
-        ({"graph": "/etc/passwd"}, "'graph',.* should match pattern"),
-        ({"files": {"../model.onnx": "00"}}, "'files',.* should match pattern"),
+        ({"graph": "../other/model.onnx"}, "graph.*: .*should match pattern"),
+        ({"graph": "/etc/passwd"}, "graph.*: .*should match pattern"),
+        ({"files": {"../model.onnx": "00"}}, "files.*: .*should match pattern"),
         ({"files": {}}, "names the graph 'model.onnx'"),
         ({"runtime": "openvino"}, "names the graph 'model.onnx'"),
-        ({"sizes_hw": [[10**6, 10**6]]}, "'sizes_hw',.* less than or equal to 8192"),
-        ({"sizes_hw": []}, "'sizes_hw',.* at least 1 item"),
-        ({"multiple_of": 0}, "'multiple_of',.* greater than or equal to 1"),
+        ({"sizes_hw": [[10**6, 10**6]]}, "sizes_hw.*: .*less than or equal to 8192"),
+        ({"sizes_hw": []}, "sizes_hw.*: .*at least 1 item"),
+        ({"multiple_of": 0}, "multiple_of.*: .*greater than or equal to 1"),
     ],
 )
 def test_description_that_no_export_writes_is_refused(

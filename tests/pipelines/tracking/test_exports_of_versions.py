@@ -9,11 +9,13 @@ import pytest
 
 from pipelines.base.errors import RegistryError
 from pipelines.run_folder.exports_layout import VariantDir
+from pipelines.run_folder.layout import RunDir
 from pipelines.spec.job import JobSpec
 from pipelines.spec.learning import SelectSpec
 from pipelines.tracking.mlflow_store import Store, connect, find_experiment
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
+from pipelines.tracking.version_exports import add_to_versions
 from tests.channel_means import write_channel_means
 from tests.small_disk import fill, small_disk
 
@@ -73,6 +75,28 @@ def test_export_replaces_the_earlier_one_and_is_written_once(
     add("second again", 2)
     assert VariantDir(folder).description.stat() == before
     assert stored_ms(registry, version, tmp_path) == 2
+
+
+def test_export_of_a_run_in_another_store_is_not_added_with_a_warning(
+    registry: Registry, scene_job: JobSpec, tmp_path: Path
+) -> None:
+    run_dir = RunDir.of(tmp_path / "run")
+    variant = write_channel_means(run_dir.path / "exports" / NAME, scene_job)
+    warnings: list[str] = []
+
+    def add() -> None:
+        add_to_versions(registry.store, run_dir, run_dir.path / "exports" / NAME, variant.result, warnings.append)
+
+    run_dir.tracking_state.write_text('{"tracking_uri": "http://elsewhere:5000", "run_id": "1"}')
+    add()
+    assert warnings == [], "the run has registered no model"
+    run_dir.registration.write_text("{}")
+    add()
+    (warning,) = warnings
+    assert warning.startswith(
+        "the registered model does not have this export: it is in MLflow at http://elsewhere:5000"
+    )
+    assert warning.endswith("; set MLFLOW_TRACKING_URI to the former, and repeat the export")
 
 
 @pytest.mark.reliability

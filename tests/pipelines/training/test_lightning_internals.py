@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -11,11 +12,14 @@ ROOT = Path(__file__).parents[3]
 SEAM = "pipelines.training.lightning_internals"
 
 
+@cache
 def lightning_modules() -> list[ModuleType]:
     """Return the project's modules that import Lightning, except the one that may use its private names."""
     paths = [path for package in ("pipelines", "service") for path in sorted((ROOT / package).rglob("*.py"))]
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
-    users = [name for name, path in names.items() if name != SEAM and list(lightning_imports(path.read_text("utf-8")))]
+    texts = {name: path.read_text("utf-8") for name, path in names.items() if name != SEAM}
+    # Most modules do not have the word, and parsing them takes seconds.
+    users = [name for name, text in texts.items() if "lightning" in text and list(lightning_imports(text))]
     return [importlib.import_module(name) for name in users]
 
 
@@ -39,16 +43,16 @@ def private_names_of_bases(cls: type) -> set[str]:
     names: set[str] = set()
     for base in cls.__mro__:
         if base.__module__.partition(".")[0] == "lightning" or base.__module__ == SEAM:
-            tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(base)))
-            names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-            names |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+            names |= used_in_class(base)
     return set(filter(private, names))
 
 
-def used_in_class(cls: type) -> set[str]:
+@cache
+def used_in_class(cls: type) -> frozenset[str]:
+    """Return the names of attributes and methods in the source of a class."""
     tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(cls)))
     on_self = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    return on_self | {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    return frozenset(on_self | {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)})
 
 
 def test_no_other_module_imports_a_private_name() -> None:

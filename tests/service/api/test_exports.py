@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from click.testing import CliRunner, Result
 
+from pipelines.spec.exported_variant import MetricPair
 from pipelines.spec.job import JobSpec
 from pipelines.tracking.model_versions import ModelVersion
 from pipelines.tracking.registry import Registry
@@ -19,6 +20,7 @@ from tests.service.api.problem_answers import is_problem
 from tests.service.api.servers import serving_models
 
 NAME = "scenes"
+NUMBERS = {"mAP": MetricPair(torch=0.5, variant=0.4), "macro_f1": MetricPair(torch=0.25, variant=0.25)}
 PATH = f"/v1/models/{NAME}/versions/1/exports"
 
 
@@ -119,11 +121,14 @@ def test_exports_of_a_version_are_listed_with_what_was_measured(
 ) -> None:
     assert rest.get(PATH).json() == {"name": NAME, "version": 1, "exports": []}
     variant = write_channel_means(tmp_path / "export", scene_job, ("val/scene/mAP falls by 0.1",))
+    metrics = {f"{split}/scene/{name}": number for split in ("val", "test") for name, number in NUMBERS.items()}
+    variant.metrics.update(metrics)
     service_registry.add_export(version, tmp_path / "export", variant.result)
     (listed,) = rest.get(PATH).json()["exports"]
     assert (listed["name"], listed["servable"], listed["speedup"]) == ("onnxruntime-fp32", False, 2.0)
     assert listed["reason"] == "val/scene/mAP falls by 0.1"
     assert listed["result"] == variant.result.model_dump(mode="json")
+    assert set(listed["main_metrics"]) == {"val/scene/mAP", "test/scene/mAP"}
     table = run("exports", NAME, "1").stdout
     assert "onnxruntime-fp32" in table
     assert "10.0 ms" in table

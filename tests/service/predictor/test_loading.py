@@ -100,7 +100,7 @@ def test_export_whose_package_is_missing_is_skipped_by_auto_with_a_warning(
     add_export()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert loader.load("auto")[1] == "torch"
-    assert "needs the package onnxruntime, which is not installed; pip install pyramidion[export]" in caplog.text
+    assert 'needs the package onnxruntime, which is not installed; pip install "pyramidion[export]"' in caplog.text
     with pytest.raises(RuntimeUnusable, match="needs the package onnxruntime"):
         loader.load("onnxruntime")
 

@@ -119,18 +119,18 @@ class Service:
         return dict(answer.json())
 
     def wait_for(
-        self, job_id: str, condition: Callable[[dict[str, Any]], bool], timeout_s: float = 150.0
+        self, job_id: str, condition: Callable[[dict[str, Any]], bool], timeout_s: float = 150.0, pause_s: float = 0.02
     ) -> dict[str, Any]:
-        """Return the job as soon as it meets a condition."""
+        """Return the job as soon as it meets a condition, which may not last long."""
         deadline = time.monotonic() + timeout_s
         while not condition(job := self.job(job_id)):
             assert time.monotonic() < deadline, self.describe(job_id)
-            time.sleep(0.02)
+            time.sleep(pause_s)
         return job
 
     def wait(self, job_id: str, timeout_s: float = 150.0) -> dict[str, Any]:
-        """Return the job once it has ended."""
-        return self.wait_for(job_id, lambda job: job["status"] in TERMINAL, timeout_s)
+        """Return the job once it has ended, which lasts: fewer requests leave the cores to the job."""
+        return self.wait_for(job_id, lambda job: job["status"] in TERMINAL, timeout_s, pause_s=0.25)
 
     def results(self, job_id: str) -> dict[str, Any]:
         answer = self.ask("GET", f"/v1/jobs/{job_id}/results")
