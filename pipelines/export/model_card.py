@@ -69,7 +69,7 @@ def _metrics(variant: ExportedVariant) -> str:
     if (latency := variant.latency) is not None:
         height, width = latency.size_hw
         rows.append(f"| ms for one image of {width} x {height} | {latency.torch_ms:.1f} | {latency.runtime_ms:.1f} |")
-        rows.append(f"\nTimes are medians on {latency.cpu} with {latency.threads} threads.")
+        rows.append(f"\nTimes are medians on {latency.cpu} with {latency.threads_text}.")
     return "\n".join(rows)
 
 

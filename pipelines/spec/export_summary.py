@@ -13,10 +13,9 @@ def result_lines(result: VariantResult) -> Iterator[str]:
         yield f"largest differences from torch on {parity.num_images} images of val: {differences_text(parity)}"
     if (latency := result.latency) is not None:
         height, width = latency.size_hw
-        threads = "1 thread" if latency.threads == 1 else f"{latency.threads} threads"
         yield (
-            f"one image of {width} x {height} with {threads}: torch {latency.torch_ms:.1f} ms, {result.name} "
-            f"{latency.runtime_ms:.1f} ms, {latency.speedup:.1f} times as fast"
+            f"one image of {width} x {height} with {latency.threads_text}: torch {latency.torch_ms:.1f} ms, "
+            f"{result.name} {latency.runtime_ms:.1f} ms, {latency.speedup:.1f} times as fast"
         )
     yield f"{result.size_bytes / 1e6:.1f} MB; {'may be served' if result.servable else 'is not served'}"
 

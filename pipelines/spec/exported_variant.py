@@ -95,6 +95,11 @@ class Latency(ExportRecord):
         """The time of torch divided by that of the runtime."""
         return self.torch_ms / self.runtime_ms
 
+    @property
+    def threads_text(self) -> str:
+        """The number of threads, in words."""
+        return "1 thread" if self.threads == 1 else f"{self.threads} threads"
+
 
 class Gate(ExportRecord):
     """The decision whether an export may be served."""
