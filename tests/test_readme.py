@@ -15,6 +15,7 @@ import pytest
 
 from backbones.catalog.checks import require_surgery
 from backbones.catalog.lookup import resolve
+from pipelines.command_line.export_options import PARSERS as EXPORT_PARSERS
 from pipelines.command_line.parsers import parser_of
 from pipelines.data.synth.dataset import write_synthetic
 from pipelines.spec.load import (
@@ -76,7 +77,9 @@ def test_the_command_line_is_valid(line: str, document: Path) -> None:
         assert words[0] in DATA_COMMANDS
     if command == "weights":
         assert words[0] in WEIGHTS_COMMANDS
-    if command in TRAINER_COMMANDS or {"--run-dir", "--run_dir"} & set(words):
+    if command in EXPORT_PARSERS:
+        assert EXPORT_PARSERS[command]().parse_command_line(words)[1] == []
+    elif command in TRAINER_COMMANDS or {"--run-dir", "--run_dir"} & set(words):
         options, overrides = parser_of(command).parse_command_line(words)
         if command == "fit":
             assert options.config == [document.name]
