@@ -1,14 +1,17 @@
 """The dependencies: their homes, and their pinned versions."""
 
+import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.source_files import PACKAGES, ROOT, imported_names, python_files
+from tests.source_files import PACKAGES, ROOT, imported_names, nodes, python_files
 
 HOMES = {
     "timm": ("backbones",),
@@ -117,3 +120,51 @@ def test_pins_are_within_the_declared_ranges() -> None:
 
     wanted = map(Requirement, [*required(), *required("dev")])
     assert [str(need) for need in wanted if pins()[normal(need.name)] not in need.specifier] == []
+
+
+@cache
+def defined_names(path: Path) -> set[str]:
+    """Return the names that a module has by its text."""
+    names: set[str] = set()
+    for node in nodes(path):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    return names
+
+
+def is_there(name: str) -> bool:
+    """Return whether this project has a module, or a name in a module."""
+    path = Path(name.replace(".", "/"))
+    module = path.parent.with_suffix(".py")
+    return (
+        (ROOT / path).is_dir()
+        or (ROOT / path.with_suffix(".py")).is_file()
+        or ((ROOT / module).is_file() and path.name in defined_names(module))
+    )
+
+
+def missing_names(path: Path) -> list[str]:
+    """Return what a file imports, inside functions too, and what this project does not have."""
+    own = [name for name in imported_names(path) if name.partition(".")[0] in (*PACKAGES, "tests")]
+    return [name for name in own if not is_there(name)]
+
+
+def test_what_benchmarks_import_is_there() -> None:
+    """Neither mypy nor the default suite would find the old name of something that has moved."""
+    benchmarks = [path for path in python_files() if path.parts[:2] == ("tests", "bench")]
+    assert {str(path): missing for path in benchmarks if (missing := missing_names(path))} == {}
+
+
+def test_an_import_that_is_not_there_is_found(tmp_path: Path) -> None:
+    code = tmp_path / "bench.py"
+    code.write_text(
+        "import tests.nothing\n"
+        "def run():\n"
+        "    from pipelines.export.report import nothing, write_report\n"
+        "    from pipelines.export import report\n"
+    )
+    assert missing_names(code) == ["tests.nothing", "pipelines.export.report.nothing"]

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.export.timing import times_in_turns
 from pipelines.spec.export_settings import ExportSettings
 from pipelines.spec.exported_variant import ExportedVariant
 from pipelines.spec.load import Document, apply_override, assemble, write_yaml
@@ -111,12 +112,15 @@ class Exported:
                     export_variant(self.source, settings, self.exports)
                 self.variants[settings.variant_name] = read_variant(target.path)
 
-    def times(self, task: str, size_hw: tuple[int, int], rounds: int) -> dict[str, float]:
-        """Return the median seconds of one image of a model with one head, in torch and in each export."""
+    def times(self, task: str, size_hw: tuple[int, int], rounds: int) -> tuple[dict[str, float], float]:
+        """Return the median seconds of one image of a model with one head, in torch and in each export.
+
+        The second value is the number of floating point operations of its convolutions and products in torch.
+        """
         import torch
+        from torch.utils.flop_counter import FlopCounterMode
 
         from pipelines.export.inputs import one_image
-        from pipelines.export.timing import times_in_turns
         from pipelines.inference.network import Network, TorchNetwork
         from pipelines.runtimes.network import ExportedNetwork
         from pipelines.runtimes.rows import RUNTIMES
@@ -139,7 +143,10 @@ class Exported:
                 networks.append(ExportedNetwork(session, spec, {}))
         calls = [partial(network.predict, images, sizes) for network in networks]
         seconds = times_in_turns(calls, rounds)
-        return {name: statistics.median(own) for name, own in zip(("torch", *self.variants), seconds, strict=True)}
+        with FlopCounterMode(display=False) as counter:
+            calls[0]()
+        medians = {name: statistics.median(own) for name, own in zip(("torch", *self.variants), seconds, strict=True)}
+        return medians, counter.get_total_flops()
 
 
 def cut_graph(source: Path, target: Path, task: str) -> None:
@@ -176,7 +183,7 @@ def quality_table(exported: Exported, split: str) -> str:
 
 def gate_table(exported: Exported) -> str:
     """Return parity, size and decision of each export."""
-    from pipelines.export.report import differences_text
+    from pipelines.spec.export_summary import differences_text
 
     rows = {}
     for name, variant in exported.variants.items():
@@ -185,15 +192,25 @@ def gate_table(exported: Exported) -> str:
     return markdown("Gate", ["differences from torch of at most", "size", "decision"], rows)
 
 
+def operations_per_second() -> float:
+    """Return the floating point operations per second of one thread that multiplies matrices, the most it can do."""
+    import torch
+
+    one, other = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    (seconds,) = times_in_turns([partial(torch.mm, one, other)], 30)
+    return 2 * 1024**3 / min(seconds)
+
+
 def time_table(exported: Exported, size_hw: tuple[int, int], rounds: int) -> str:
-    """Return the times of one image of one size."""
-    rows = {}
+    """Return the times of one image of one size, and what its operations would take at the speed of a product."""
+    rows, limit = {}, operations_per_second()
     for task in exported.source.job.model.tasks:
-        found = exported.times(task, size_hw, rounds)
+        found, operations = exported.times(task, size_hw, rounds)
         own = [speed(found["torch"], found[name]) for name in exported.variants]
-        rows[task] = [f"{1000 * found['torch']:.1f}", *own]
+        at_limit = f"{1000 * operations / limit:.1f} for {operations / 1e9:.1f} GFLOP"
+        rows[task] = [f"{1000 * found['torch']:.1f}", *own, at_limit]
     title = f"Milliseconds for one image of {size_hw[1]} x {size_hw[0]}, and how many times as fast as torch"
-    return markdown(title, ["torch", *exported.variants], rows)
+    return markdown(title, ["torch", *exported.variants, f"at {limit / 1e9:.0f} GFLOP/s"], rows)
 
 
 def main() -> None:
