@@ -1,4 +1,4 @@
-"""What an export of a model to another runtime is asked to be. Torch-free."""
+"""The settings of the export of a model to another runtime. Torch-free."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""What is printed about one export: the main metrics in torch and in the runtime, times, and the decision."""
+"""The printed summary of an export: its main metrics beside those of torch, its times, and the decision."""
 
 from collections.abc import Iterator
 

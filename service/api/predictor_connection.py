@@ -28,7 +28,7 @@ class PredictorAnswer:
 
     @property
     def is_success(self) -> bool:
-        """Whether the predictor did what it was asked for."""
+        """Whether the status is one of success (2xx)."""
         return 200 <= self.status_code < 300
 
     @property

@@ -86,6 +86,50 @@ def test_long_headers_arrive(tmp_path: Path) -> None:
     with_server(tmp_path, warn, ask)
 
 
+def test_connection_that_ends_between_two_requests_is_replaced(tmp_path: Path) -> None:
+    """A predictor that was started again has closed the connections that the API keeps."""
+    accepted: list[Any] = []
+    closed = asyncio.Event()
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer)
+        _, body = await read_request(reader)
+        writer.write(answer(body))
+        writer.close()
+        await writer.wait_closed()
+        closed.set()
+
+    async def ask(connection: PredictorConnection) -> None:
+        for image in (b"first", b"second"):
+            closed.clear()
+            assert (await connection.send("POST", "/predict", {}, image, 30.0)).content == image
+            await closed.wait()
+            await asyncio.sleep(0.01)  # the loop reads the end of the connection before this is over
+
+    with_server(tmp_path, answer_once, ask)
+    assert len(accepted) == 2
+
+
+def test_request_of_a_client_that_has_gone_ends_its_connection(tmp_path: Path) -> None:
+    """The predictor stops its work when the connection of a request ends."""
+    received, ended = asyncio.Event(), asyncio.Event()
+
+    async def wait_for_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        received.set()
+        assert await reader.read() == b""
+        ended.set()
+
+    async def ask_and_leave(connection: PredictorConnection) -> None:
+        asking = asyncio.create_task(connection.send("POST", "/predict", {}, b"image", 30.0))
+        await received.wait()
+        assert not ended.is_set()
+        asking.cancel()
+        await asyncio.wait_for(ended.wait(), 30)
+
+    with_server(tmp_path, wait_for_the_end, ask_and_leave)
+
+
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", b"no HTTP\r\n\r\n"])
 def test_connection_that_ends_before_the_answer_is_broken(sent: bytes, tmp_path: Path) -> None:
     async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -126,6 +170,8 @@ def test_answer_that_does_not_come_in_time_is_a_timeout(tmp_path: Path) -> None:
 def test_proxies_of_the_environment_have_no_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
 
     async def ask() -> None:
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
