@@ -71,8 +71,8 @@ def log_result(attempt: Attempt) -> None:
         attempt.tracker.log_artifact(path)
     run_dir = attempt.run_dir
     for folder in (run_dir.predictions, run_dir.ground_truth, run_dir.plots, run_dir.worst_folder):
-        # Runs without a detection task, or of earlier versions, have no worst images.
-        if folder != run_dir.worst_folder or folder.is_dir():
+        # Runs with `evaluation.plots: false` have no plots, runs without a detection task no worst images.
+        if folder.is_dir():
             attempt.tracker.log_artifact(folder, folder.name)
 
 

@@ -81,7 +81,10 @@ def test_untracked_result_of_a_killed_attempt_is_tracked_by_the_next_attempt(
     run_dir = RunDir.of(shutil.copytree(finished.path, tmp_path / "run"))
     run_dir.config_yaml.write_text(write_yaml(resolved(job)))
     run_dir.tracking_journal.touch()
+    shutil.rmtree(run_dir.plots)  # as with `evaluation.plots: false`
     assert command("fit", "--config", run_dir.config_yaml, "--data.root", demo_root, "--run-dir", run_dir.path) == 0
+    messages = [str(event.data.get("message")) for event in read_events(run_dir.events)]
+    assert [message for message in messages if "MLflow" in message] == []
     client = connect(store)
     run = client.get_run(json.loads(run_dir.tracking_state.read_text())["run_id"])
     result = json.loads(run_dir.result.read_text())
